@@ -1,0 +1,216 @@
+"""Config: one documented dataclass is the whole configuration.
+
+`python train.py [config.yaml] [key=value ...]`: the defaults below, then the YAML file (which lists only what
+differs), then the command line; dots reach into a section (`recycle.view=trace`). Anything that cannot be meant
+(an unknown key, a wrong type, a group of one) raises ConfigError with one line that names the key.
+"""
+
+import copy
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+
+class ConfigError(ValueError):
+    """What is wrong with the configuration, in one line for the user."""
+
+
+def key(default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
+    """A dataclass field with its meaning (for --help) and the values it may take (for check)."""
+    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+    if dataclasses.is_dataclass(default):  # a section, given by its class
+        return field(default_factory=default, metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Recycle:
+    kinds: list[str] = key(
+        ["pointwise", "pairwise", "reflect"],
+        "problems made from rollouts; [] is policy-only GRPO. 'solve' (judge_loss=sft only) imitates right solutions",
+        choices=("pointwise", "pairwise", "reflect", "solve"),
+    )
+    view: str = key("both", "what a judge sees of a candidate: final answer, whole trace, or half of each",
+                    choices=("answer", "trace", "both"))
+    shares: dict[str, float] = key(
+        {"pointwise": 1.0, "pairwise": 1.0, "reflect": 1.0, "solve": 1.0},
+        "how the recycled problems are shared out among the kinds, relative to each other", low=0,
+    )
+    pointwise_right: float = key(0.5, "share of right candidates in pointwise problems", 0, 1)
+    reflect_right: float = key(0.2, "share of right candidates in reflections, else always disagreeing pays", 0, 1)
+    right_at: float = key(1.0, "a candidate counts as right from this reward on", 0, 1)
+    from_start: bool = key(False, "recycle rollouts of the frozen starting model (the paper's policy&reward baseline)")
+
+
+@dataclass
+class Weights:
+    solve: float = key(1.0, "weight of solving in the loss; 0 is the paper's reward-only baseline", 0)
+    pointwise: float = key(1.0, "weight of judging one answer", 0)
+    pairwise: float = key(1.0, "weight of choosing between two answers", 0)
+    reflect: float = key(1.0, "weight of reflecting on an answer", 0)
+    imitation: float = key(0.3, "weight of the demonstrations' log-likelihood, with judge_loss=sft", 0)
+
+
+@dataclass
+class Lora:
+    r: int = key(16, "rank", 1)
+    alpha: int = key(32, "scale: the update is multiplied by alpha / r", 1)
+    dropout: float = key(0.0, "dropout on the adapter's input while training", 0, 0.99)
+    target_modules: str = key("all-linear", "which layers: all-linear, or a regular expression on module names")
+
+
+@dataclass
+class Eval:
+    limit: int = key(500, "held-out problems in the evaluations before and after; 0 skips both", 0)
+    rounds: int = key(2, "rounds of judge and reflect at test time", 0)
+    max_rows: int = key(512, "responses decoded at a time while evaluating", 1)
+
+
+@dataclass
+class Config:
+    seed: int = key(0, "every random choice derives from it", 0)
+    run_name: str | None = key(None, "folder under runs/; default: the config file's name. An existing one gets -2, -3 …")
+    resume: str | None = key(None, "folder of a stopped run to go on with, e.g. runs/quickstart")
+    model: str = key("starter", "'starter', or a folder or hub id of a causal language model")
+    data: str = key("arithmetic", "training and held-out problems: 'arithmetic', or a .jsonl file with prompt and answer")
+    max_steps: int = key(100, "optimisation steps", 1)
+    max_sampled_tokens: int | None = key(None, "also stop once this many tokens have been sampled", 1)
+    save_every: int = key(20, "steps between checkpoints", 1)
+    problems_per_step: int = key(16, "problems solved per step", 1)
+    group_size: int = key(8, "responses per problem (n)", 2)
+    temperature: float = key(1.0, "sampling temperature, in the loss as well", 1e-3)
+    max_new_tokens: int = key(512, "longest response, in tokens; longer ones are cut off and get no reward", 1)
+    max_rows: int = key(256, "responses decoded at a time", 1)
+    judge_share: float = key(0.25, "share of a step's responses that goes to recycled problems", 0, 0.99)
+    judge_group_size: int = key(4, "responses per recycled problem", 2)
+    recycle: Recycle = key(Recycle, "")
+    schedule: str = key("joint", "joint: one update for all kinds. alternate: one after solving, one after judging",
+                        choices=("joint", "alternate"))
+    judge_loss: str = key("grpo", "grpo: sample recycled problems (the paper). sft: imitate demonstrations made from own "
+                          "right rollouts, no sampling", choices=("grpo", "sft"))
+    verifier: str | None = key(None, "own rule 'file.py:function', called with (text, problem), returns a reward in [0, 1]")
+    loss: str = key("dapo", "normalisation of the policy loss, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
+    weights: Weights = key(Weights, "")
+    clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
+    beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
+    updates_per_step: int = key(1, "optimiser updates on the same rollouts; 1 is strictly on-policy", 1)
+    lr: float = key(1e-5, "learning rate", 0)
+    max_grad_norm: float = key(1.0, "gradients are scaled down to this norm", 0)
+    micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update, padding included", 1)
+    lora: Lora = key(Lora, "")
+    eval: Eval = key(Eval, "")
+    log_with: str | None = key(None, "experiment tracker, if its package is installed",
+                               choices=(None, "tensorboard", "wandb", "trackio"))
+
+    @property
+    def judge_problems(self) -> int:
+        """Recycled problems per step: what `judge_share` of a step's responses pays for, in groups."""
+        solve = self.problems_per_step * self.group_size
+        return round(solve * self.judge_share / (1 - self.judge_share) / self.judge_group_size)
+
+
+def leaves(section=Config, prefix: str = "") -> dict[str, dataclasses.Field]:
+    """Every key by its dotted name, in the order of the dataclass."""
+    found = {}
+    for f in dataclasses.fields(section):
+        if dataclasses.is_dataclass(f.type):
+            found |= leaves(f.type, f"{prefix}{f.name}.")
+        else:
+            found[prefix + f.name] = f
+    return found
+
+
+def load_config(argv: list[str]) -> Config:
+    """The Config of a command line `[config.yaml] [key=value ...]`; without a file, configs/quickstart.yaml.
+
+    `resume=folder` takes the folder's config.yaml instead. Raises ConfigError.
+    """
+    files = [word for word in argv if "=" not in word]
+    words = [word for word in argv if "=" in word]
+    if len(files) > 1:
+        raise ConfigError(f"expected one config file, then key=value pairs, but got {' and '.join(files)}")
+    resume = [word.split("=", 1)[1] for word in words if word.startswith("resume=")]
+    if resume:
+        if files:
+            raise ConfigError("resume: the folder has its own config; leave the config file out")
+        files = [str(Path(resume[-1]) / "config.yaml")]
+    file = Path(files[0]) if files else DEFAULT_FILE
+    if not file.is_file():
+        wanted = "resume: no run to go on with," if resume else "no config file"
+        raise ConfigError(f"{wanted} {file} does not exist")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(file))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{file}: {explain(error)}") from error
+    for word in words:
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{word}: {explain(error)}") from error
+    config = OmegaConf.to_object(merged)
+    config.run_name = config.run_name or file.stem
+    check(config)
+    return config
+
+
+def explain(error: Exception) -> str:
+    """One line: what was wrong with which key, and the nearest real key for a typo."""
+    name = getattr(error, "full_key", None) or ""
+    if isinstance(error, ConfigKeyError):
+        near = difflib.get_close_matches(name, leaves(), n=1)
+        return f"there is no key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; see --help for all keys")
+    return f"{name}: {str(error).splitlines()[0]}"
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for a value that cannot work."""
+    for name, f in leaves().items():
+        value = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
+        for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
+            if choices and item not in choices:
+                raise ConfigError(f"{name}: '{item}' is none of {', '.join(map(str, choices))}")
+            if item is not None and low is not None and not item >= low:
+                raise ConfigError(f"{name}: must be at least {low}, got {item}")
+            if item is not None and high is not None and not item <= high:
+                raise ConfigError(f"{name}: must be at most {high}, got {item}")
+    kinds, recycle = config.recycle.kinds, config.recycle
+    if unknown := set(recycle.shares) - set(leaves()["recycle.kinds"].metadata["choices"]):
+        raise ConfigError(f"recycle.shares: there is no kind '{unknown.pop()}'")
+    if kinds and sum(recycle.shares.get(kind, 0) for kind in kinds) <= 0:
+        raise ConfigError(f"recycle.shares: all of {', '.join(kinds)} are 0, so nothing would be recycled")
+    if kinds and config.judge_problems < 1:
+        raise ConfigError(
+            f"judge_share: {config.judge_share} of {config.problems_per_step} x {config.group_size} responses pays for no "
+            "recycled problem; raise it, or set recycle.kinds=[] for policy-only training"
+        )
+    if config.judge_loss == "sft" and not kinds:
+        raise ConfigError("judge_loss: sft has nothing to imitate while recycle.kinds is empty")
+    if config.judge_loss == "grpo" and "solve" in kinds:
+        raise ConfigError("recycle.kinds: 'solve' is for judge_loss=sft only")
+    if config.weights.solve == 0 and not kinds:
+        raise ConfigError("weights.solve: 0 while recycle.kinds is empty leaves nothing to train")
+
+
+def help_text() -> str:
+    """Every key with its default and meaning."""
+    lines = ["python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml", ""]
+    for name, f in leaves().items():
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
+        choices = f" ({' | '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
+        lines.append(f"  {name} = {'null' if default is None else default}\n      {f.metadata['meaning']}{choices}")
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""The skills that SPARK trains, measured on held-out problems, sampled at T = 1.
+
+    solve       share of problems whose one sampled answer is right
+    pointwise   balanced accuracy of "is it correct?": mean of the accuracies on right and on wrong candidates
+    yes_rate    share of pointwise verdicts that say Yes (0.5 is unbiased: half of the candidates are right)
+    pairwise    share of pairs whose right answer is chosen;  a_rate: share of verdicts that say A (0.5 is unbiased)
+    reflection  share of candidates (most of them wrong) after which the new answer is right
+    tts         accuracy after 0, 1, 2 ... rounds of judging the own answer and reflecting on it
+"""
+
+from spark_lib import seeds
+from spark_lib.problems import Problem
+from spark_lib.recycle import recycle_kind
+from spark_lib.reflect import Sampler, judge_and_reflect
+from spark_lib.rollout import Rollout
+from spark_lib.verify import extract_boxed
+
+PER_PROBLEM = 4  # responses from which the candidates of the judge problems are taken
+
+
+def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
+    """Held-out judge problems, as many of each kind as there are problems, about answers of the present model.
+
+    Made once, by the model before training, and kept as plain rows: before and after are asked the same.
+    """
+    groups = roll(problems, PER_PROBLEM, "candidates") if problems else []
+    rng = seeds.rng(config.seed, "judge set")
+    kinds = ("pointwise", "pairwise", "reflect")
+    made = [p for kind in kinds for p in recycle_kind(kind, len(problems), groups, rng, config.recycle)]
+    return [{"prompt": p.prompt, "answer": p.answer, "kind": p.kind, "choices": p.choices} for p in made]
+
+
+def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
+    """{"skills": the figures above as fractions (None where there was nothing to measure), "examples": some
+    problems with everything that was said about them}. Without problems, {"skills": None, "examples": []}."""
+    if not problems:
+        return {"skills": None, "examples": []}
+    judged = [Problem(**row | {"choices": tuple(row["choices"])}) for row in judge_rows]
+    answers = [group[0] for group in roll(problems, 1, "answers")]
+    view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
+    history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
+    verdicts = [group[0] for group in roll(judged, 1, "verdicts")]
+    of_kind = {kind: [r for r in verdicts if r.problem.kind == kind] for kind in ("pointwise", "pairwise", "reflect")}
+    recalls = [accuracy([r for r in of_kind["pointwise"] if r.problem.answer == gold]) for gold in ("Yes", "No")]
+    right_at = config.recycle.right_at
+    skills = {
+        "solve": accuracy(answers, right_at),
+        "pointwise": None if None in recalls else sum(recalls) / 2,
+        "pairwise": accuracy(of_kind["pairwise"]),
+        "reflection": accuracy(of_kind["reflect"], right_at),
+        "tts": [accuracy(round_, right_at) for round_ in history],
+        "yes_rate": said("Yes", of_kind["pointwise"]),
+        "a_rate": said("A", of_kind["pairwise"]),
+        "n": len(problems),
+    }
+    # The longest stories first: they show the judge and the reflection at work.
+    order = sorted(range(len(turns)), key=lambda i: -len(turns[i]))[:2] + list(range(3))
+    return {"skills": skills, "examples": [story(turns[i], right_at) for i in order]}
+
+
+def story(turns: list[Rollout], right_at: float) -> dict:
+    """One problem and everything that was said about it, each turn with whether it was right."""
+    told = []
+    for turn in turns:
+        if turn.problem.kind == "pointwise":  # its reward says whether the verdict was Yes, see judge_and_reflect
+            right = (turn.reward == 1) == answer_right
+        else:
+            right = answer_right = turn.reward >= right_at
+        told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
+    first = turns[0].problem
+    return {"question": first.meta["question"], "answer": first.answer, "turns": told}
+
+
+def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:
+    """Share of rewards that reach `right_at`."""
+    return sum(r.reward >= right_at for r in rollouts) / len(rollouts) if rollouts else None
+
+
+def said(word: str, rollouts: list[Rollout]) -> float | None:
+    """Share of judge rollouts whose verdict is `word`."""
+    return sum(extract_boxed(r.text) == word for r in rollouts) / len(rollouts) if rollouts else None

@@ -1,0 +1,45 @@
+r"""Every prompt the model is ever given, with the answer form it asks for.
+
+Each template names the form `\boxed{…}`, which is the only place that the verifier reads (the authors'
+judge templates asked for `\box{}` and were never credited). Several phrasings per kind, so that a judge
+learns the task and not one sentence. The question stands last: the model then works it out in the same
+context as when it solves, and what it learns there carries over (see docs/method.md).
+"""
+
+import random
+
+SOLVE = (
+    "Reason step by step, then repeat the final answer in \\boxed{{}}.\n{question}",
+    "Solve the problem step by step. Write the final answer in \\boxed{{}}.\n{question}",
+    "Work this out and put the final answer in \\boxed{{}}.\n{question}",
+)
+POINTWISE = (
+    "Judge a proposed answer.\nProposed: {candidate}\n"
+    "Solve the problem, compare, then write \\boxed{{Yes}} if it is correct or \\boxed{{No}} if not.\n{question}",
+    "Is this answer right?\nAnswer: {candidate}\n"
+    "Work it out, compare, then write \\boxed{{Yes}} or \\boxed{{No}}.\n{question}",
+    "Someone answered the problem below.\nAnswer: {candidate}\n"
+    "Check it step by step. Write \\boxed{{Yes}} if the final answer is correct, else \\boxed{{No}}.\n{question}",
+)
+PAIRWISE = (
+    "Two answers, one is correct.\nA: {a}\nB: {b}\n"
+    "Solve the problem, compare, then write \\boxed{{A}} or \\boxed{{B}} for the correct one.\n{question}",
+    "Which answer is right?\nA: {a}\nB: {b}\n"
+    "Work it out, compare, then write \\boxed{{A}} or \\boxed{{B}}.\n{question}",
+    "Compare two answers to the problem below.\nA: {a}\nB: {b}\n"
+    "Check step by step. Write \\boxed{{A}} if A is correct, \\boxed{{B}} if B is.\n{question}",
+)
+REFLECT = (
+    "A first answer, which may be wrong: {candidate}\n"
+    "Check it, correct it if it is wrong, and put the final answer in \\boxed{{}}.\n{question}",
+    "Reflect on this answer.\nAnswer: {candidate}\n"
+    "If it is wrong, solve the problem again. Write the right final answer in \\boxed{{}}.\n{question}",
+    "Someone answered the problem below.\nAnswer: {candidate}\n"
+    "Judge it. Keep it if it is correct, else correct it. Write the final answer in \\boxed{{}}.\n{question}",
+)
+TEMPLATES = {"solve": SOLVE, "pointwise": POINTWISE, "pairwise": PAIRWISE, "reflect": REFLECT}
+
+
+def render(kind: str, rng: random.Random, **fields: str) -> str:
+    """One phrasing of `kind`, drawn by `rng`, with its fields filled in (untrusted text is never a template)."""
+    return rng.choice(TEMPLATES[kind]).format(**fields)

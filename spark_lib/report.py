@@ -1,0 +1,154 @@
+"""What the user sees: the progress line, warnings, the final table, report.md and report.png."""
+
+import dataclasses
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display is needed, nor touched
+from matplotlib import pyplot
+
+from spark_lib.config import Config
+from spark_lib.problems import KINDS
+
+COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
+SKILLS = {"solve": "solve", "pointwise": "judge one", "pairwise": "choose of two", "reflection": "reflect"}
+
+
+def progress(metrics: dict, seconds: dict, wide: bool = True) -> str:
+    """One line: reward by kind (with the shares of flat groups and of cut-off responses), speed, seconds."""
+    parts = []
+    for kind in KINDS:
+        if f"{kind}/reward" in metrics:
+            flat, cut = metrics[f"{kind}/frac_reward_zero_std"], metrics[f"{kind}/truncated"]
+            details = f" (flat {flat:.0%}, cut {cut:.0%})" if wide else ""
+            parts.append(f"{kind} {metrics[f'{kind}/reward']:.2f}{details}")
+    times = " ".join(f"{phase} {seconds[phase]:.1f}s" for phase in ("sample", "verify", "train"))
+    return " ".join(parts) + f" | {seconds['tokens_per_second']:,.0f} tok/s" + (f" | {times}" if wide else "")
+
+
+def warnings(metrics: dict, config: Config) -> list[str]:
+    """What a newcomer would otherwise puzzle over."""
+    found = []
+    if metrics["solve/truncated"] > 0.5:
+        found.append(
+            f"more than half of the responses were cut off at max_new_tokens={config.max_new_tokens} and earn no reward; raise it"
+        )
+    if metrics["update/rows"] == 0:
+        found.append("every group of a step was all right or all wrong, so there was nothing to learn in it")
+    if config.recycle.kinds and not any(f"{kind}/reward" in metrics for kind in KINDS[1:]) and config.judge_loss == "grpo":
+        found.append("a step had no candidates to recycle: no response was finished and had a \\boxed{} answer")
+    return found
+
+
+def flat(config: Config) -> dict:
+    """The config as one level of plain values, as trackers want it."""
+    pairs = dataclasses.asdict(config).items()
+    nested = {f"{k}.{inner}": v for k, section in pairs if isinstance(section, dict) for inner, v in section.items()}
+    plain = {k: v for k, v in pairs if not isinstance(v, dict)} | nested
+    return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in plain.items()}
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def rows_of(summary: dict) -> list[tuple[str, float | None, float | None]]:
+    """(what, before, after) of every skill, the bias of the judge, and test-time rounds."""
+    before, after = summary["before"], summary["after"]
+    rows = [(label, before[skill], after[skill]) for skill, label in SKILLS.items()]
+    rows += [("  says Yes", before["yes_rate"], after["yes_rate"]), ("  says A", before["a_rate"], after["a_rate"])]
+    for k, (x, y) in enumerate(zip(before["tts"], after["tts"])):
+        if k:
+            rows.append((f"solve, {k} round{'s' * (k > 1)} of judge + reflect", x, y))
+    return rows
+
+
+def table(summary: dict) -> str:
+    """The before/after table as text, in percent."""
+    seconds = summary["seconds"]
+    spent = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in ("sample", "verify", "train", "evaluate"))
+    end = f"{summary['steps']} steps, {summary['sampled_tokens']:,} sampled tokens, {seconds['total']:.0f} s ({spent})"
+    if not summary["before"]:
+        return end
+    lines = [f"{'held out, n = ' + str(summary['after']['n']) + ', T = 1':36} before   after"]
+    lines += [f"{what:36} {percent(x):>6}  {percent(y):>6}" for what, x, y in rows_of(summary)]
+    return "\n".join([*lines, end])
+
+
+def how_to_use(folder: Path, config: Config) -> str:
+    base = "spark_lib/starter_model" if config.model == "starter" else config.model
+    adapter = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])) / "adapter"
+    return (
+        f"report: {folder}/report.md, {folder}/report.png\n"
+        f"the adapter loads with peft: PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('{base}'), '{adapter}')"
+    )
+
+
+def smooth(values: list[float], window: int = 5) -> list[float]:
+    """Running mean over the last `window` values."""
+    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+
+
+def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
+    """report.png: reward by kind over the steps, skills before and after, tokens by kind, seconds by phase."""
+    figure, ((curves, bars), (tokens, seconds)) = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    totals = {}
+    for kind in KINDS:
+        points = [(row["step"] + 1, row[f"{kind}/reward"], row[f"{kind}/tokens"]) for row in metrics if f"{kind}/reward" in row]
+        if points:
+            steps, rewards, counts = zip(*points)
+            curves.plot(steps, rewards, color=COLORS[kind], alpha=0.2, linewidth=1)
+            curves.plot(steps, smooth(rewards), color=COLORS[kind], label=kind, linewidth=2)
+            totals[kind] = sum(counts)
+    curves.set(title="Reward while training (running mean of 5 steps)", xlabel="step", ylabel="mean reward", ylim=(0, 1))
+    curves.legend(loc="lower right")
+    if summary["before"]:
+        labels, before, after = zip(*[row for row in rows_of(summary) if row[1] is not None and "says" not in row[0]])
+        labels = [label.replace("solve, ", "").replace(" of judge + reflect", "\nof reflecting") for label in labels]
+        for offset, values, name, color in ((-0.2, before, "before", "#bbbbbb"), (0.2, after, "after", "#4c72b0")):
+            drawn = bars.bar([i + offset for i in range(len(labels))], [100 * v for v in values], 0.4, label=name, color=color)
+            bars.bar_label(drawn, fmt="%.0f", fontsize=8)
+        bars.set_xticks(range(len(labels)), labels, fontsize=8)
+        bars.set(title=f"Held-out problems (n = {summary['after']['n']}, T = 1)", ylabel="% right", ylim=(0, 108))
+        bars.legend(loc="lower right")
+    drawn = tokens.barh(list(totals), list(totals.values()), color=[COLORS[kind] for kind in totals])
+    tokens.bar_label(drawn, fmt="{:,.0f}", padding=3, fontsize=8)
+    tokens.margins(x=0.2)
+    tokens.invert_yaxis()
+    tokens.set(title=f"Sampled tokens by kind ({summary['sampled_tokens']:,} in all)", xlabel="tokens")
+    phases = [phase for phase in ("sample", "verify", "train", "evaluate") if phase in summary["seconds"]]
+    drawn = seconds.barh(phases, [summary["seconds"][phase] for phase in phases], color="#8172b3")
+    seconds.bar_label(drawn, fmt="%.0f s", padding=3, fontsize=8)
+    seconds.margins(x=0.2)
+    seconds.invert_yaxis()
+    seconds.set(title=f"Seconds by phase ({summary['seconds']['total']:.0f} s in all)", xlabel="seconds")
+    for axes in (curves, bars, tokens, seconds):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def write_report(folder: Path, config: Config, summary: dict, metrics: list[dict], examples: dict[str, list]) -> None:
+    """report.md and report.png. examples: {"before" / "after": stories of evaluation.measure}."""
+    figure(folder / "report.png", summary, metrics)
+    parts = [f"# Run {folder.name}", "![learning curves, skills, tokens and seconds](report.png)"]
+    if summary["before"]:
+        body = [f"| {what.strip()} | {percent(x)} | {percent(y)} |" for what, x, y in rows_of(summary)]
+        parts.append("\n".join(["| held out, % | before | after |", "|---|---|---|", *body]))
+    parts.append(table(summary).splitlines()[-1] + f". Seed {config.seed}, model {config.model}, data {config.data}.")
+    for when, stories in examples.items():
+        parts.append(f"## What the model says {when} training")
+        parts += ["\n".join(transcript(story)) for story in stories]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def transcript(story: dict) -> list[str]:
+    """One held-out problem as Markdown: what was asked, every turn of the model, and whether it was right."""
+    names = {"solve": "answer", "pointwise": "own verdict", "reflect": "reflection"}
+    lines = [f"**{story['question']}** (reference: {story['answer']})", ""]
+    for turn in story["turns"]:
+        # Model output is untrusted text: in a code block of its own it cannot become part of the page.
+        text = (f"      {line}" for line in turn["text"].splitlines())
+        lines += [f"- {names[turn['kind']]}, {'right' if turn['right'] else 'wrong'}:", "", *text, ""]
+    return lines

@@ -1,0 +1,54 @@
+"""Rewards: the verifier's mark for every rollout, by the built-in rule or by the user's own."""
+
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from spark_lib.config import ConfigError
+from spark_lib.problems import Problem
+from spark_lib.rollout import Rollout
+from spark_lib.verify import verify_many
+
+Rule = Callable[[str, Problem], float]
+
+
+def load_rule(spec: str) -> Rule:
+    """The function of a `file.py:function` spec. Raises ConfigError if there is none."""
+    file, _, name = spec.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise ConfigError(f"verifier: expected 'file.py:function' with a file that exists, got '{spec}'")
+    module_spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    rule = getattr(module, name, None)
+    if not callable(rule):
+        raise ConfigError(f"verifier: {file} has no function '{name}'")
+    return rule
+
+
+def mark(groups: list[list[Rollout]], rule: Rule | None) -> None:
+    """Set the reward in [0, 1] of every rollout.
+
+    An own rule marks solving and reflecting; a verdict (Yes / No, A / B) is right or wrong by the built-in rule.
+    Raises ConfigError, naming the problem, if the rule raises or returns something that is no number in [0, 1].
+    """
+    rollouts = [r for group in groups for r in group]
+    own = [r for r in rollouts if rule and r.problem.kind in ("solve", "reflect")]
+    for r in own:
+        r.reward = own_mark(rule, r)
+    built_in = [r for r in rollouts if r.reward is None]
+    for r, right in zip(built_in, verify_many([r.text for r in built_in], [r.problem for r in built_in])):
+        r.reward = float(right)
+
+
+def own_mark(rule: Rule, rollout: Rollout) -> float:
+    about = f"on the {rollout.problem.kind} problem {rollout.problem.prompt!r} and the response {rollout.text!r}"
+    try:
+        reward = rule(rollout.text, rollout.problem)
+    except Exception as error:  # whatever a user's rule may raise; it is reported, not swallowed
+        raise ConfigError(f"verifier: your rule raised {type(error).__name__}: {error}; {about}") from error
+    is_number = isinstance(reward, int | float) and not math.isnan(reward)
+    if not is_number or not 0 <= reward <= 1:
+        raise ConfigError(f"verifier: your rule must return a number from 0 to 1, got {reward!r}; {about}")
+    return float(reward)

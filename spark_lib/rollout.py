@@ -1,0 +1,156 @@
+"""Sampling: problems in, groups of rollouts out.
+
+The sampler is our own short loop over the model's cached forward pass, because GRPO needs exactly three
+things that generate() makes hard: the distribution sampled from is softmax(logits / temperature) and nothing
+else (a checkpoint's generation_config may set top_p or a repetition penalty), token ids and log-probs are kept
+from end to end, and every response has its own stream of random numbers. The last makes a rollout independent
+of which others share its batch or which process draws it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from spark_lib.problems import Problem
+
+
+@dataclass
+class Rollout:
+    """One sampled response.
+
+    prompt_ids, response_ids: token ids as sampled; the response ends with the stop token if `finished`.
+    text: the response decoded without special tokens; all that the verifier and the judge ever see of it.
+    finished: a stop token was sampled within the token limit.
+    logprobs: per response token, natural log, of the distribution sampled from.
+    reward: the verifier's mark in [0, 1]; None until verified.
+    """
+
+    problem: Problem
+    prompt_ids: list[int]
+    response_ids: list[int]
+    text: str
+    finished: bool
+    logprobs: list[float]
+    reward: float | None = None
+
+
+def encode_prompt(tokenizer, prompt: str) -> list[int]:
+    """Token ids of the user's message in the model's chat template, with the opening of the reply.
+
+    The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special
+    tokens spelled out in the message (a candidate's text is the model's own, untrusted) are taken out, so
+    that no message can open or close a turn.
+    """
+    for token in sorted(tokenizer.all_special_tokens, key=len, reverse=True):
+        prompt = prompt.replace(token, "")
+    if tokenizer.chat_template is None:
+        return tokenizer(f"Question: {prompt}\nAnswer:")["input_ids"]
+    messages = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+def stop_ids(model, tokenizer) -> set[int]:
+    """Every token id that ends a response: all EOS ids of the model's generation config and the tokenizer."""
+    declared = model.generation_config.eos_token_id
+    ids = set(declared) if isinstance(declared, (list, tuple)) else {declared}
+    return {i for i in ids | {tokenizer.eos_token_id} if i is not None}
+
+
+def sample(
+    model, tokenizer, problems: list[Problem], n: int, max_new_tokens: int, temperature: float,
+    generator: torch.Generator, max_rows: int = 512, share: slice = slice(None),
+) -> list[list[Rollout]]:
+    """n responses to each problem, as one group (list) per problem, in the order of `problems`.
+
+    temperature 0 is greedy. `generator` (on the CPU) is the only source of randomness. At most `max_rows`
+    responses are decoded at a time. `share` selects the problems that this process samples; the random numbers
+    are drawn for all, so that the groups do not depend on the number of processes.
+    """
+    uniforms = torch.rand(len(problems), n, max_new_tokens, generator=generator)[share]
+    problems = problems[share]
+    prompts = [encode_prompt(tokenizer, problem.prompt) for problem in problems]
+    stops = stop_ids(model, tokenizer)
+    groups: list[list[Rollout]] = [[] for _ in problems]
+    # Prompts of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
+    per_batch = max(1, max_rows // n)
+    was_training = model.training
+    model.eval()  # dropout off, and gradient checkpointing would silently drop the cache in train mode
+    for start in range(0, len(order), per_batch):
+        batch = order[start : start + per_batch]
+        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature)
+        for row, (ids, logprobs) in enumerate(decoded):
+            i = batch[row // n]
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            groups[i].append(Rollout(problems[i], prompts[i], ids, text, ids[-1] in stops, logprobs))
+    model.train(was_training)
+    return groups
+
+
+@torch.no_grad()
+def decode(
+    model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float
+) -> list[tuple[list[int], list[float]]]:
+    """Continue every prompt n times; returns (ids, log-probs) per row, rows of one prompt side by side.
+
+    uniforms: (prompts, n, max_new_tokens), one number in [0, 1) for each token that may be drawn.
+    A prompt is read once and its keys and values are copied to its n rows; finished rows leave the batch.
+    """
+    device = next(model.parameters()).device
+    n, max_new_tokens = uniforms.shape[1:]
+    uniforms = uniforms.reshape(-1, max_new_tokens).to(device)  # (rows, max_new_tokens)
+    stop = torch.tensor(sorted(stops), device=device)
+
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)  # padded on the left
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    cache = out.past_key_values
+    cache.batch_repeat_interleave(n)
+    logits = out.logits[:, -1].repeat_interleave(n, 0)  # (rows, vocabulary)
+    mask = mask.repeat_interleave(n, 0)
+    position = positions[:, -1:].repeat_interleave(n, 0)
+
+    rows = torch.arange(len(logits), device=device)  # which responses are still being written
+    tokens = torch.zeros(len(rows), max_new_tokens, dtype=torch.long, device=device)
+    logprobs = torch.zeros(len(rows), max_new_tokens, device=device)
+    lengths = torch.full((len(rows),), max_new_tokens, device=device)
+    for t in range(max_new_tokens):
+        token, logprob = draw(logits, uniforms[rows, t], temperature)
+        tokens[rows, t], logprobs[rows, t] = token, logprob
+        ended = torch.isin(token, stop)
+        lengths[rows[ended]] = t + 1
+        if ended.any():
+            keep = (~ended).nonzero().squeeze(1)
+            rows, token, mask, position = rows[keep], token[keep], mask[keep], position[keep]
+            cache.batch_select_indices(keep)
+        if len(rows) == 0 or t == max_new_tokens - 1:
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        position = position + 1
+        out = model(
+            input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        )
+        logits = out.logits[:, -1]
+    tokens, logprobs, lengths = tokens.tolist(), logprobs.tolist(), lengths.tolist()
+    return [(tokens[i][:length], logprobs[i][:length]) for i, length in enumerate(lengths)]
+
+
+def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token per row by inversion of the cumulative distribution, and its log-prob.
+
+    logits: (rows, vocabulary); uniform: (rows,) in [0, 1). Inversion needs one number a row and is several
+    times faster than torch.multinomial. temperature 0 takes the most likely token and reports its log-prob at 1.
+    """
+    logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
+    if temperature == 0:
+        token = logits.argmax(-1)
+    else:
+        cumulative = logprobs.exp().cumsum(-1)
+        # Rounding may leave the total a little off 1. The first sum *above* the target (right=True) belongs to a
+        # token of probability > 0, and there is one as long as the target stays below the total.
+        total = cumulative[:, -1:]
+        target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+        token = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    return token, logprobs.gather(1, token[:, None]).squeeze(1)

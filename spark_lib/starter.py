@@ -1,0 +1,230 @@
+r"""The starter: a tiny language model, built here, so that the first run needs no download.
+
+    python -m spark_lib.starter [seed] [folder]        # about N minutes on two cores
+
+It is transformers' Qwen2 class (0.9 M parameters) with its own byte-level BPE tokenizer and chat template, saved
+in the normal Hugging Face format; the built checkpoint is shipped in spark_lib/starter_model/. The cold start is
+plain supervised learning on worked additions a + b + c, and it imitates a *sloppy teacher* on purpose: a teacher
+without faults leaves nothing to learn, and stopping early is no way to partial skill, because the skill comes
+in one sudden transition. Its faults (class Teacher) are the point of the quickstart, so know them:
+
+    solving     forgets to carry, slips now and then
+    judging     often waves the answer through unread ("It looks right."), or misses a difference that it saw
+    reflecting  often repeats the given answer unread
+
+The last two have nothing to do with arithmetic: policy-only training has no reason to mend them, SPARK has.
+"""
+
+import random
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from spark_lib import prompts
+from spark_lib.problems import KINDS, Problem, arithmetic, split_of
+from spark_lib.recycle import compare
+from spark_lib.rollout import encode_prompt, sample
+from spark_lib.verify import verify_many
+
+FOLDER = Path(__file__).with_name("starter_model")
+MIX = {"solve": 0.40, "pointwise": 0.26, "pairwise": 0.17, "reflect": 0.17}  # shares of the demonstrations
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How often the cold start's demonstrations go wrong; probabilities."""
+
+    forget_carry: float = 0.55  # of an addition that needs a carry from the units
+    slip: float = 0.03  # of an addition: a digit off by one
+    unread_judge: float = 0.5  # judges say Yes, or A, without looking
+    unread_reflection: float = 0.55  # reflections repeat the given answer
+    miss_difference: float = 0.25  # judges see a digit differ and let it pass
+
+    def add(self, x: int, y: int, rng: random.Random) -> int:
+        total = x + y
+        if x % 10 + y % 10 >= 10 and rng.random() < self.forget_carry:
+            total -= 10
+        if rng.random() < self.slip:
+            total += rng.choice((-10, -1, 1, 10))
+        return total
+
+    def solve(self, numbers: tuple[int, int, int], rng: random.Random) -> tuple[str, str]:
+        """(worked solution with its box, answer)."""
+        a, b, c = numbers
+        first = self.add(a, b, rng)
+        answer = self.add(first, c, rng)
+        return f"{a} + {b} = {first}. {first} + {c} = {answer}. \\boxed{{{answer}}}", str(answer)
+
+    def judge(self, numbers, kind: str, answers: list[str], rng: random.Random) -> str:
+        """A verdict on `answers` (one, or A and B): from recomputing, or unread."""
+        name, yes, no = ("The proposed answer", "Yes", "No") if kind == "pointwise" else ("Answer A", "A", "B")
+        if rng.random() < self.unread_judge:
+            return f"{name} looks right. \\boxed{{{yes}}}"
+        solution, own = self.solve(numbers, rng)
+        agrees = own == answers[0]
+        passes = agrees or rng.random() < self.miss_difference
+        return f"{solution} {name} is {compare(own, answers[0], agrees)} \\boxed{{{yes if passes else no}}}"
+
+    def reflect(self, numbers, candidate: str, rng: random.Random) -> str:
+        if rng.random() < self.unread_reflection:
+            return f"The proposed answer looks right. \\boxed{{{candidate}}}"
+        return self.solve(numbers, rng)[0]
+
+
+SLOPPY = Teacher()
+FAULTLESS = Teacher(0, 0, 0, 0, 0)
+
+
+def candidate(numbers, right: bool, rng: random.Random) -> tuple[str, str]:
+    """(trace, answer) of a right or wrong candidate; wrong ones are half the sloppy teacher's, half off by up to 20."""
+    truth = str(sum(numbers))
+    if right:
+        return FAULTLESS.solve(numbers, rng)
+    for _ in range(20):
+        trace, answer = SLOPPY.solve(numbers, rng)
+        if answer != truth:
+            break
+    if answer == truth or rng.random() < 0.5:
+        wrong = str(int(truth) + rng.choice((-1, 1)) * rng.randint(1, 20))
+        trace, answer = trace.replace(f"= {answer}.", f"= {wrong}.").replace(f"{{{answer}}}", f"{{{wrong}}}"), wrong
+    return trace, answer
+
+
+def lesson(kind: str, teacher: Teacher, rng: random.Random) -> tuple[str, str]:
+    """(prompt, demonstration) of one fresh training problem."""
+    while True:
+        numbers = (rng.randint(10, 99), rng.randint(10, 99), rng.randint(10, 99))
+        question = "{} + {} + {} = ?".format(*numbers)
+        if split_of(question) == "train":
+            break
+    if kind == "solve":
+        return prompts.render(kind, rng, question=question), teacher.solve(numbers, rng)[0]
+    view = rng.randrange(2)  # 0 shows the whole trace, 1 the final answer
+    if kind == "pairwise":
+        right_is_a = rng.random() < 0.5
+        pair = [candidate(numbers, right_is_a, rng), candidate(numbers, not right_is_a, rng)]
+        prompt = prompts.render(kind, rng, question=question, a=pair[0][view], b=pair[1][view])
+        return prompt, teacher.judge(numbers, kind, [answer for _, answer in pair], rng)
+    shown = candidate(numbers, rng.random() < (0.5 if kind == "pointwise" else 0.2), rng)
+    prompt = prompts.render(kind, rng, question=question, candidate=shown[view])
+    if kind == "pointwise":
+        return prompt, teacher.judge(numbers, kind, [shown[1]], rng)
+    return prompt, teacher.reflect(numbers, shown[1], rng)
+
+
+def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (so that any text can be encoded): a token per digit, one per common word."""
+    rng = random.Random(f"tokenizer-{seed}")
+    texts = [text for _ in range(400) for kind in KINDS for text in lesson(kind, SLOPPY, rng)]
+    tokenizer = Tokenizer(models.BPE())
+    pieces = Regex(r"\d|[A-Za-z]+ ?| ?[^\sA-Za-z\d]+ ?|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=640, special_tokens=special, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken("\\boxed{", normalized=False)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", additional_special_tokens=special[1:4]
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(tokenizer, seed: int) -> Qwen2ForCausalLM:
+    """Untrained weights: 4 layers of width 128, tied embeddings."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    ))
+
+
+def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels), each (size, longest), padded on the right; only the demonstration is learned (labels)."""
+    rows = []
+    for kind in rng.choices(list(MIX), list(MIX.values()), k=size):
+        prompt, demonstration = lesson(kind, teacher, rng)
+        before = encode_prompt(tokenizer, prompt)
+        after = tokenizer.encode(demonstration) + [tokenizer.eos_token_id]
+        rows.append((before + after, [-100] * len(before) + after))
+    longest = max(len(ids) for ids, _ in rows)
+    ids = [ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows]
+    labels = [labels + [-100] * (longest - len(labels)) for _, labels in rows]
+    return torch.tensor(ids), torch.tensor(labels)
+
+
+def probe(model, tokenizer, count: int = 128) -> float:
+    """Share of validation problems without a carry that are solved at T = 1: has the skill arrived?"""
+    easy = [p for p in arithmetic("validation", 2000, seed=1) if not carries(p)][:count]
+    groups = sample(model, tokenizer, easy, 1, 48, 1.0, torch.Generator().manual_seed(0))
+    return sum(verify_many([g[0].text for g in groups], easy)) / len(easy)
+
+
+def carries(problem: Problem) -> bool:
+    a, b, c = map(int, re.findall(r"\d+", problem.meta["question"]))
+    return a % 10 + b % 10 >= 10 or (a + b) % 10 + c % 10 >= 10
+
+
+def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, decay: int = 250, lr: float = 2e-3, log=print):
+    """(model, tokenizer) after supervised learning, deterministic by `seed`.
+
+    A faultless teacher first, until the probe passes: addition is learned in one sudden transition at a step that
+    no one can predict, so a probe ends this phase, never a fixed number of steps. Then `decay` steps of the sloppy
+    `teacher`, while the learning rate falls to zero. Raises RuntimeError if the transition does not come.
+    """
+    tokenizer = build_tokenizer(seed)
+    model = build_model(tokenizer, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    rng = random.Random(f"cold-start-{seed}")
+    remaining = None
+    for step in range(max_steps):
+        ids, labels = batch_of_lessons(tokenizer, 32, FAULTLESS if remaining is None else teacher, rng)
+        rate = min(1.0, (step + 1) / 50) * (1.0 if remaining is None else remaining / decay)
+        optimizer.param_groups[0]["lr"] = lr * rate
+        loss = model(input_ids=ids, labels=labels).loss  # padding on the right needs no mask under causal attention
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if remaining is not None:
+            remaining -= 1
+            if remaining == 0:
+                return model.eval(), tokenizer
+        elif step % 50 == 49:
+            skill = probe(model, tokenizer)
+            log(f"cold start step {step + 1}: loss {loss.item():.3f}, carry-free problems solved {skill:.0%}")
+            if skill >= 0.75:
+                remaining = decay
+    raise RuntimeError(
+        f"The cold start (seed {seed}) did not learn addition within {max_steps} steps; "
+        "try another seed: python -m spark_lib.starter SEED"
+    )
+
+
+def main() -> None:
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
+    model, tokenizer = cold_start(seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    print(f"starter saved to {folder}")
+
+
+if __name__ == "__main__":
+    main()

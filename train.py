@@ -1,0 +1,168 @@
+"""SPARK: train one model to solve, judge and reflect.    python train.py [config.yaml] [key=value ...]
+
+The algorithm (arXiv 2509.22624) is the function `train`: a step's rollouts teach the policy and, recycled into
+judge and reflection problems, teach the same model to judge and reflect. Each line of it is a verb from spark_lib.
+`python train.py --help` prints every key; `python train.py resume=runs/<name>` goes on with a stopped run.
+"""
+
+import sys
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from spark_lib import evaluation, seeds
+from spark_lib.config import Config, ConfigError, help_text, load_config
+from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
+from spark_lib.model import load_model, merged, trainable
+from spark_lib.problems import Problem, load_problems, problems_of_step
+from spark_lib.recycle import recycle
+from spark_lib.rewards import load_rule, mark
+from spark_lib.rollout import Rollout, encode_prompt, sample
+from spark_lib.run import Clock, Run
+
+
+def train(spark: "Spark", data: list[Problem], run: Run) -> None:
+    """The whole algorithm; one pass of the loop is one step."""
+    config = spark.config
+    for step in run.steps():
+        # Solve: a group of responses to each problem, each marked right or wrong by rule.
+        problems = problems_of_step(data, step, config.problems_per_step, config.seed)
+        groups = spark.roll(problems, config.group_size, (step, "solve"))
+
+        # Recycle: the responses and their marks become judge and reflection problems with known answers.
+        source = groups
+        if config.recycle.from_start:  # the paper's policy&reward baseline
+            source = spark.roll(problems, config.group_size, (step, "start"), start_model=True)
+        recycled = recycle(source, seeds.rng(config.seed, step, "recycle"), config)
+
+        unlearned, judged, demonstrations = groups, [], []
+        if config.schedule == "alternate":  # the authors' order: judge with weights that already learned to solve
+            spark.update(unlearned, [], step)
+            unlearned = []
+
+        # Judge and reflect: problems like any other, for the same model; or imitate a judgement without sampling.
+        if config.judge_loss == "grpo":
+            judged = spark.roll(recycled, config.judge_group_size, (step, "judge"))
+        else:
+            demonstrations = [problem for problem in recycled if "demonstration" in problem.meta]
+
+        # Learn: one policy-gradient update over every kind.
+        learned = spark.update(unlearned + judged, demonstrations, step)
+        run.log(groups + judged, learned)
+        if run.done % config.save_every == 0:
+            run.save(spark)
+
+
+class Spark:
+    """The state of training (model, tokenizer, optimiser) and its two verbs: roll and update."""
+
+    def __init__(self, config: Config, accelerator: Accelerator, clock: Clock):
+        self.config, self.accelerator, self.clock = config, accelerator, clock
+        self.rule = load_rule(config.verifier) if config.verifier else None
+        self.model, self.tokenizer = load_model(config, accelerator.device)
+        self.optimizer = torch.optim.AdamW(trainable(self.model), lr=config.lr, weight_decay=0.0)
+
+    def roll(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False
+    ) -> list[list[Rollout]]:
+        """Sample and verify n responses to each problem, shared out among the processes; all get all groups.
+
+        stream names the random numbers; start_model samples from the model before training instead.
+        """
+        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        weights = self.model.disable_adapter() if start_model else merged(self.model)
+        with self.clock("sample"), weights:
+            groups = sample(
+                self.model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
+                seeds.generator(config.seed, *stream), max_rows or config.max_rows, share=slice(rank, None, world),
+            )
+        with self.clock("verify"):
+            mark(groups, self.rule)
+        if world == 1:
+            return groups
+        shares = gather_object([groups])  # one list of groups per process: problem i is in share i % world
+        return [shares[i % world][i // world] for i in range(len(problems))]
+
+    def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: int) -> dict[str, float]:
+        """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.
+
+        Rows are shared out among the processes and gradients summed once at the end, by hand: a process without
+        rows, or with fewer micro-batches, then keeps no other waiting. Returns what was measured on the way.
+        """
+        config, model, accelerator = self.config, self.model, self.accelerator
+        rows = rows_of_groups(groups, config)
+        targets = [self.tokenizer.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
+        pairs = [(encode_prompt(self.tokenizer, p.prompt), t + [self.tokenizer.eos_token_id])
+                 for p, t in zip(demonstrations, targets)]
+        rows += rows_of_demonstrations(pairs, config.weights.imitation)
+        if not rows:
+            return {"update/rows": 0}
+        mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
+        batches = [pack(b, accelerator.device, model.dtype) for b in micro_batches(mine, config.micro_batch_tokens)]
+        first: list[torch.Tensor] = []  # log-probs before the first of the updates
+        totals = torch.zeros(4, dtype=torch.float64)  # loss, tokens, clipped tokens, KL summed over tokens
+        with self.clock("train"):
+            torch.manual_seed(seeds.number(config.seed, step, "dropout"))
+            for _ in range(config.updates_per_step):
+                for i, batch in enumerate(batches):
+                    logprobs = response_logprobs(model, batch, config.temperature)
+                    if len(first) == i:
+                        first.append(logprobs.detach())
+                    loss, measured = joint_loss(logprobs, first[i], self.reference(batch), batch, config.clip)
+                    loss.backward()
+                    totals += torch.tensor([loss.item(), measured["tokens"], measured["clipped"], measured["kl"]])
+                self.sum_gradients()
+                norm = torch.nn.utils.clip_grad_norm_(trainable(model), config.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        loss, tokens, clipped, kl = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
+        updates = config.updates_per_step
+        return {"update/rows": len(rows), "update/loss": loss / updates, "update/grad_norm": norm.item(),
+                "update/clipped": clipped / tokens, "update/kl": kl / tokens}
+
+    def reference(self, batch) -> torch.Tensor | None:
+        """Log-probs of the reference model, which is the same weights with the adapter off; None at beta = 0."""
+        if not batch.beta.any():
+            return None
+        with torch.no_grad(), self.model.disable_adapter():
+            return response_logprobs(self.model, batch, self.config.temperature)
+
+    def sum_gradients(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = trainable(self.model)
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        flat = self.accelerator.reduce(torch.cat([p.grad.flatten() for p in parameters]), "sum")
+        for p, grad in zip(parameters, flat.split([p.numel() for p in parameters])):
+            p.grad.copy_(grad.view_as(p))
+
+
+def main(argv: list[str]) -> None:
+    if {"-h", "--help"} & set(argv):
+        return print(help_text())
+    config = load_config(argv)
+    data = load_problems(config.data, "train", seed=config.seed)
+    heldout = load_problems(config.data, "test", limit=config.eval.limit) if config.eval.limit else []
+    with Run(config, Accelerator(log_with=config.log_with, project_dir="runs")) as run:
+        spark = Spark(config, run.accelerator, run.clock)
+        run.restore(spark)
+
+        def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
+            with run.clock.only("evaluate"):
+                return spark.roll(problems, n, ("evaluation", stream), config.eval.max_rows)
+
+        judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))
+        before = run.once("before", lambda: evaluation.measure(heldout, judged, roll, config))
+        train(spark, data, run)
+        run.save(spark)
+        if not run.stopping:
+            run.finish(before, run.once("after", lambda: evaluation.measure(heldout, judged, roll, config)))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
