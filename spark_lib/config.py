@@ -79,10 +79,10 @@ class Eval:
 @dataclass
 class Config:
     seed: int = key(0, "every random choice derives from it", 0)
-    run_name: str | None = key(None, "folder under runs/; default: the config file's name. An existing one gets -2, -3 …")
+    run_name: str | None = key(None, "folder under runs/; null: named after the config file. An existing one gets -2 …")
     resume: str | None = key(None, "folder of a stopped run to go on with, e.g. runs/quickstart")
     model: str = key("starter", "'starter', or a folder or hub id of a causal language model")
-    data: str = key("arithmetic", "training and held-out problems: 'arithmetic', or a .jsonl file with prompt and answer")
+    data: str = key("arithmetic", "'arithmetic', or a .jsonl file with a prompt and an answer per line")
     max_steps: int = key(100, "optimisation steps", 1)
     max_sampled_tokens: int | None = key(None, "also stop once this many tokens have been sampled", 1)
     save_every: int = key(20, "steps between checkpoints", 1)
@@ -96,10 +96,10 @@ class Config:
     recycle: Recycle = key(Recycle, "")
     schedule: str = key("joint", "joint: one update for all kinds. alternate: one after solving, one after judging",
                         choices=("joint", "alternate"))
-    judge_loss: str = key("grpo", "grpo: sample recycled problems (the paper). sft: imitate demonstrations made from own "
-                          "right rollouts, no sampling", choices=("grpo", "sft"))
-    verifier: str | None = key(None, "own rule 'file.py:function', called with (text, problem), returns a reward in [0, 1]")
-    loss: str = key("dapo", "normalisation of the policy loss, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
+    judge_loss: str = key("grpo", "grpo: sample recycled problems (the paper). sft: imitate demonstrations made from "
+                          "own right rollouts, no sampling", choices=("grpo", "sft"))
+    verifier: str | None = key(None, "own rule 'file.py:function': (text, problem) -> reward in [0, 1]")
+    loss: str = key("dapo", "how tokens are weighted, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
     weights: Weights = key(Weights, "")
     clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
     beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
@@ -195,8 +195,8 @@ def check(config: Config) -> None:
         raise ConfigError(f"recycle.shares: all of {', '.join(kinds)} are 0, so nothing would be recycled")
     if kinds and config.judge_problems < 1:
         raise ConfigError(
-            f"judge_share: {config.judge_share} of {config.problems_per_step} x {config.group_size} responses pays for no "
-            "recycled problem; raise it, or set recycle.kinds=[] for policy-only training"
+            f"judge_share: {config.judge_share} of {config.problems_per_step} x {config.group_size} responses pays for "
+            "no recycled problem; raise it, or set recycle.kinds=[] for policy-only training"
         )
     if config.judge_loss == "sft" and not kinds:
         raise ConfigError("judge_loss: sft has nothing to imitate while recycle.kinds is empty")

@@ -60,7 +60,7 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
 
 def story(turns: list[Rollout], right_at: float) -> dict:
     """One problem and everything that was said about it, each turn with whether it was right."""
-    told = []
+    told, answer_right = [], False
     for turn in turns:
         if turn.problem.kind == "pointwise":  # its reward says whether the verdict was Yes, see judge_and_reflect
             right = (turn.reward == 1) == answer_right

@@ -144,7 +144,8 @@ def pack(rows: list[Row], device="cpu", dtype=torch.float32) -> Batch:
     columns = {name: [] for name in ("input_ids", "positions", "segment")}
     answers = {name: [] for name in ("source", "target", "valid", "advantages", "weights", "beta")}
     for row in rows:
-        p, ids, position, segment = len(row.prompt), list(row.prompt), list(range(len(row.prompt))), [0] * len(row.prompt)
+        p = len(row.prompt)
+        ids, position, segment = list(row.prompt), list(range(p)), [0] * p
         source, advantage, weight = [], [], []
         for i, response in enumerate(row.responses):
             source += [p - 1] + list(range(len(ids), len(ids) + len(response) - 1))

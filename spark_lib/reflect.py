@@ -32,7 +32,8 @@ def judge_and_reflect(
             turns[i].append(verdict)
         accepted = {i for i, (verdict,) in zip(judged, verdicts) if verdict.reward == 1}
         rejected = [i for i in rejected if i not in accepted]
-        again = roll([about("reflect", [now[i]], now[i].problem.answer, view, rng) for i in rejected], 1, f"reflect {k}")
+        problems = [about("reflect", [now[i]], now[i].problem.answer, view, rng) for i in rejected]
+        again = roll(problems, 1, f"reflect {k}")
         for i, (reflection,) in zip(rejected, again):
             turns[i].append(reflection)
             now[i] = reflection

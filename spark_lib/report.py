@@ -32,11 +32,13 @@ def warnings(metrics: dict, config: Config) -> list[str]:
     found = []
     if metrics["solve/truncated"] > 0.5:
         found.append(
-            f"more than half of the responses were cut off at max_new_tokens={config.max_new_tokens} and earn no reward; raise it"
+            f"more than half of the responses were cut off at max_new_tokens={config.max_new_tokens}, which earns no "
+            "reward; raise it"
         )
     if metrics["update/rows"] == 0:
         found.append("every group of a step was all right or all wrong, so there was nothing to learn in it")
-    if config.recycle.kinds and not any(f"{kind}/reward" in metrics for kind in KINDS[1:]) and config.judge_loss == "grpo":
+    judged = any(f"{kind}/reward" in metrics for kind in KINDS[1:])
+    if config.recycle.kinds and config.judge_loss == "grpo" and not judged:
         found.append("a step had no candidates to recycle: no response was finished and had a \\boxed{} answer")
     return found
 
@@ -79,10 +81,8 @@ def table(summary: dict) -> str:
 def how_to_use(folder: Path, config: Config) -> str:
     base = "spark_lib/starter_model" if config.model == "starter" else config.model
     adapter = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])) / "adapter"
-    return (
-        f"report: {folder}/report.md, {folder}/report.png\n"
-        f"the adapter loads with peft: PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('{base}'), '{adapter}')"
-    )
+    loading = f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('{base}'), '{adapter}')"
+    return f"report: {folder}/report.md, {folder}/report.png\nload the adapter with peft: {loading}"
 
 
 def smooth(values: list[float], window: int = 5) -> list[float]:
@@ -95,19 +95,21 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
     figure, ((curves, bars), (tokens, seconds)) = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
     totals = {}
     for kind in KINDS:
-        points = [(row["step"] + 1, row[f"{kind}/reward"], row[f"{kind}/tokens"]) for row in metrics if f"{kind}/reward" in row]
+        present = [row for row in metrics if f"{kind}/reward" in row]
+        points = [(row["step"] + 1, row[f"{kind}/reward"], row[f"{kind}/tokens"]) for row in present]
         if points:
             steps, rewards, counts = zip(*points)
             curves.plot(steps, rewards, color=COLORS[kind], alpha=0.2, linewidth=1)
             curves.plot(steps, smooth(rewards), color=COLORS[kind], label=kind, linewidth=2)
             totals[kind] = sum(counts)
-    curves.set(title="Reward while training (running mean of 5 steps)", xlabel="step", ylabel="mean reward", ylim=(0, 1))
+    curves.set(title="Reward in training (mean of 5 steps)", xlabel="step", ylabel="mean reward", ylim=(0, 1))
     curves.legend(loc="lower right")
     if summary["before"]:
         labels, before, after = zip(*[row for row in rows_of(summary) if row[1] is not None and "says" not in row[0]])
         labels = [label.replace("solve, ", "").replace(" of judge + reflect", "\nof reflecting") for label in labels]
         for offset, values, name, color in ((-0.2, before, "before", "#bbbbbb"), (0.2, after, "after", "#4c72b0")):
-            drawn = bars.bar([i + offset for i in range(len(labels))], [100 * v for v in values], 0.4, label=name, color=color)
+            places = [i + offset for i in range(len(labels))]
+            drawn = bars.bar(places, [100 * v for v in values], 0.4, label=name, color=color)
             bars.bar_label(drawn, fmt="%.0f", fontsize=8)
         bars.set_xticks(range(len(labels)), labels, fontsize=8)
         bars.set(title=f"Held-out problems (n = {summary['after']['n']}, T = 1)", ylabel="% right", ylim=(0, 108))

@@ -1,7 +1,7 @@
 """A run's folder and its course: steps, metrics, seconds by phase, stopping and going on.
 
     runs/<name>/  config.yaml · metrics.jsonl (a line per step) · timings.jsonl (the same, in seconds) · samples.jsonl
-                  judge_set.jsonl · before.json · after.json · checkpoint-<step>/ · summary.json · report.md · report.png
+                  judge_set.json · before.json · after.json · checkpoint-<step>/ · summary.json · report.md, .png
 
 metrics.jsonl and samples.jsonl hold nothing that depends on the clock, so that a resumed run writes the same bytes.
 """
@@ -203,7 +203,7 @@ class Run:
     def save(self, spark) -> None:
         """A checkpoint of the steps done so far, if there is none yet."""
         if self.main and not (self.folder / f"checkpoint-{self.done}").exists():
-            state = {"model": self.config.model, "sampled_tokens": self.sampled_tokens, "seconds": dict(self.clock.seconds)}
+            state = {"model": self.config.model, "sampled_tokens": self.sampled_tokens, "seconds": self.clock.seconds}
             save_checkpoint(self.folder, self.done, spark.model, spark.tokenizer, spark.optimizer, state)
         self.accelerator.wait_for_everyone()
 

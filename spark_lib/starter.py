@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from spark_lib import prompts
 from spark_lib.problems import KINDS, Problem, arithmetic, split_of
@@ -32,7 +32,9 @@ from spark_lib.rollout import encode_prompt, sample
 from spark_lib.verify import verify_many
 
 FOLDER = Path(__file__).with_name("starter_model")
-MIX = {"solve": 0.40, "pointwise": 0.26, "pairwise": 0.17, "reflect": 0.17}  # shares of the demonstrations
+MIX = {"solve": 0.22, "pointwise": 0.38, "pairwise": 0.25, "reflect": 0.15}  # shares of the demonstrations
+JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
+SKILLED = 0.85  # what the probe must reach before the sloppy teacher takes over
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -145,43 +147,59 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-def build_model(tokenizer, seed: int) -> Qwen2ForCausalLM:
+def build_model(tokenizer, seed: int) -> LlamaForCausalLM:
     """Untrained weights: 4 layers of width 128, tied embeddings."""
     torch.manual_seed(seed)
-    return Qwen2ForCausalLM(Qwen2Config(
+    return LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     ))
 
 
-def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, labels), each (size, longest), padded on the right; only the demonstration is learned (labels)."""
+def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> list[torch.Tensor]:
+    """ids, labels, weights: each (size, longest), padded on the right; only the demonstration is learned.
+
+    What follows a solution (the comparison and the verdict) weighs more, or it stays at chance.
+    """
     rows = []
     for kind in rng.choices(list(MIX), list(MIX.values()), k=size):
         prompt, demonstration = lesson(kind, teacher, rng)
-        before = encode_prompt(tokenizer, prompt)
-        after = tokenizer.encode(demonstration) + [tokenizer.eos_token_id]
-        rows.append((before + after, [-100] * len(before) + after))
-    longest = max(len(ids) for ids, _ in rows)
-    ids = [ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows]
-    labels = [labels + [-100] * (longest - len(labels)) for _, labels in rows]
-    return torch.tensor(ids), torch.tensor(labels)
+        solution, end, judgement = demonstration.partition("} ")
+        before, after = encode_prompt(tokenizer, prompt), tokenizer.encode(solution + end)
+        judged = tokenizer.encode(judgement) + [tokenizer.eos_token_id]
+        weights = [0.0] * len(before) + [1.0] * len(after) + [JUDGEMENT_WEIGHT if judgement else 1.0] * len(judged)
+        rows.append((before + after + judged, before + after + judged, weights))
+    longest = max(len(ids) for ids, _, _ in rows)
+    fills = (tokenizer.pad_token_id, -100, 0.0)
+    return [
+        torch.tensor([row[i] + [fill] * (longest - len(row[i])) for row in rows]) for i, fill in enumerate(fills)
+    ]
 
 
-def probe(model, tokenizer, count: int = 128) -> float:
-    """Share of validation problems without a carry that are solved at T = 1: has the skill arrived?"""
-    easy = [p for p in arithmetic("validation", 2000, seed=1) if not carries(p)][:count]
-    groups = sample(model, tokenizer, easy, 1, 48, 1.0, torch.Generator().manual_seed(0))
-    return sum(verify_many([g[0].text for g in groups], easy)) / len(easy)
+def lesson_loss(model, ids: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the negative log-likelihood; padding on the right needs no mask under causal attention."""
+    logits = model(input_ids=ids).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
+    return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
-def carries(problem: Problem) -> bool:
-    a, b, c = map(int, re.findall(r"\d+", problem.meta["question"]))
-    return a % 10 + b % 10 >= 10 or (a + b) % 10 + c % 10 >= 10
+def probe(model, tokenizer, count: int = 128) -> tuple[float, float]:
+    """(solving, judging one answer): accuracies on validation problems at T = 1."""
+    problems = arithmetic("validation", count, seed=1)
+    rng = random.Random("probe")
+    judged = []
+    for i, problem in enumerate(problems):
+        numbers = tuple(map(int, re.findall(r"\d+", problem.meta["question"])))
+        shown = candidate(numbers, i % 2 == 0, rng)[i // 2 % 2]
+        prompt = prompts.render("pointwise", rng, question=problem.meta["question"], candidate=shown)
+        judged.append(Problem(prompt, ("Yes", "No")[i % 2], "pointwise"))
+    groups = sample(model, tokenizer, problems + judged, 1, 64, 1.0, torch.Generator().manual_seed(0))
+    right = verify_many([group[0].text for group in groups], problems + judged)
+    return sum(right[:count]) / count, sum(right[count:]) / count
 
 
-def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, decay: int = 250, lr: float = 2e-3, log=print):
+def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, decay: int = 250, lr: float = 2e-3):
     """(model, tokenizer) after supervised learning, deterministic by `seed`.
 
     A faultless teacher first, until the probe passes: addition is learned in one sudden transition at a step that
@@ -194,23 +212,23 @@ def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, 
     rng = random.Random(f"cold-start-{seed}")
     remaining = None
     for step in range(max_steps):
-        ids, labels = batch_of_lessons(tokenizer, 32, FAULTLESS if remaining is None else teacher, rng)
+        batch = batch_of_lessons(tokenizer, 32, FAULTLESS if remaining is None else teacher, rng)
         rate = min(1.0, (step + 1) / 50) * (1.0 if remaining is None else remaining / decay)
         optimizer.param_groups[0]["lr"] = lr * rate
-        loss = model(input_ids=ids, labels=labels).loss  # padding on the right needs no mask under causal attention
+        loss = lesson_loss(model, *batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if remaining is not None:
             remaining -= 1
-            if remaining == 0:
-                return model.eval(), tokenizer
-        elif step % 50 == 49:
-            skill = probe(model, tokenizer)
-            log(f"cold start step {step + 1}: loss {loss.item():.3f}, carry-free problems solved {skill:.0%}")
-            if skill >= 0.75:
+        if step % 50 == 49 or remaining == 0:
+            solving, judging = probe(model, tokenizer)
+            print(f"cold start step {step + 1}: loss {loss.item():.3f}, solved {solving:.0%}, judged {judging:.0%}")
+            if remaining is None and solving >= SKILLED and judging >= SKILLED:
                 remaining = decay
+        if remaining == 0:
+            return model.eval(), tokenizer
     raise RuntimeError(
         f"The cold start (seed {seed}) did not learn addition within {max_steps} steps; "
         "try another seed: python -m spark_lib.starter SEED"
