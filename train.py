@@ -9,17 +9,17 @@ import sys
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from spark_lib import evaluation, seeds
 from spark_lib.config import Config, ConfigError, help_text, load_config
 from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
-from spark_lib.model import load_model, merged, trainable
+from spark_lib.model import load_model, trainable
 from spark_lib.problems import Problem, load_problems, problems_of_step
 from spark_lib.recycle import recycle
-from spark_lib.rewards import load_rule, mark
-from spark_lib.rollout import Rollout, encode_prompt, sample
+from spark_lib.rewards import load_rule
+from spark_lib.rollout import Rollout, encode_prompt
 from spark_lib.run import Clock, Run
+from spark_lib.sampler import Sampler
 
 
 def train(spark: "Spark", data: list[Problem], run: Run) -> None:
@@ -51,38 +51,18 @@ def train(spark: "Spark", data: list[Problem], run: Run) -> None:
         learned = spark.update(unlearned + judged, demonstrations, step)
         run.log(groups + judged, learned)
         if run.done % config.save_every == 0:
-            run.save(spark)
+            run.save()
 
 
 class Spark:
     """The state of training (model, tokenizer, optimiser) and its two verbs: roll and update."""
 
-    def __init__(self, config: Config, accelerator: Accelerator, clock: Clock):
-        self.config, self.accelerator, self.clock = config, accelerator, clock
-        self.rule = load_rule(config.verifier) if config.verifier else None
-        self.model, self.tokenizer = load_model(config, accelerator.device)
+    def __init__(self, config: Config, accelerator: Accelerator):
+        self.config, self.accelerator, self.clock = config, accelerator, Clock()
+        self.model, self.tokenizer = load_model(config, self.accelerator.device)
         self.optimizer = torch.optim.AdamW(trainable(self.model), lr=config.lr, weight_decay=0.0)
-
-    def roll(
-        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False
-    ) -> list[list[Rollout]]:
-        """Sample and verify n responses to each problem, shared out among the processes; all get all groups.
-
-        stream names the random numbers; start_model samples from the model before training instead.
-        """
-        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        weights = self.model.disable_adapter() if start_model else merged(self.model)
-        with self.clock("sample"), weights:
-            groups = sample(
-                self.model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
-                seeds.generator(config.seed, *stream), max_rows or config.max_rows, share=slice(rank, None, world),
-            )
-        with self.clock("verify"):
-            mark(groups, self.rule)
-        if world == 1:
-            return groups
-        shares = gather_object([groups])  # one list of groups per process: problem i is in share i % world
-        return [shares[i % world][i // world] for i in range(len(problems))]
+        rule = load_rule(config.verifier) if config.verifier else None
+        self.roll = Sampler(self.model, self.tokenizer, config, self.accelerator, rule, self.clock)
 
     def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: int) -> dict[str, float]:
         """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.
@@ -145,20 +125,16 @@ def main(argv: list[str]) -> None:
     config = load_config(argv)
     data = load_problems(config.data, "train", seed=config.seed)
     heldout = load_problems(config.data, "test", limit=config.eval.limit) if config.eval.limit else []
-    with Run(config, Accelerator(log_with=config.log_with, project_dir="runs")) as run:
-        spark = Spark(config, run.accelerator, run.clock)
-        run.restore(spark)
-
-        def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
-            with run.clock.only("evaluate"):
-                return spark.roll(problems, n, ("evaluation", stream), config.eval.max_rows)
-
+    spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
+    roll = spark.roll.evaluating()
+    with Run(spark) as run:
         judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))
         before = run.once("before", lambda: evaluation.measure(heldout, judged, roll, config))
         train(spark, data, run)
-        run.save(spark)
-        if not run.stopping:
-            run.finish(before, run.once("after", lambda: evaluation.measure(heldout, judged, roll, config)))
+        run.save()
+        if run.stopping:
+            return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
+        run.finish(before, run.once("after", lambda: evaluation.measure(heldout, judged, roll, config)))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,9 @@ def merged(model):
     The base weights are set aside and put back, not subtracted again: no rounding adds up over the steps.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    if not layers:
+        yield model
+        return
     kept = [layer.get_base_layer().weight.data for layer in layers]
     with torch.no_grad():
         for layer, weight in zip(layers, kept):
@@ -84,7 +87,7 @@ def trainable(model) -> list[torch.nn.Parameter]:
 # --- checkpoints ---------------------------------------------------------------------------------------------
 
 
-def save_checkpoint(run: Path, step: int, model, tokenizer, optimizer, state: dict) -> Path:
+def save_checkpoint(run: Path, step: int, spark, state: dict) -> Path:
     """Write runs/<name>/checkpoint-<step>: adapter in PEFT's own format, optimiser, state.json.
 
     Everything goes to a folder aside, is flushed to the disk and then renamed, so that a checkpoint that bears
@@ -94,9 +97,9 @@ def save_checkpoint(run: Path, step: int, model, tokenizer, optimizer, state: di
     final, aside = run / f"checkpoint-{step}", run / f"checkpoint-{step}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    model.save_pretrained(aside / "adapter")
-    tokenizer.save_pretrained(aside / "adapter")
-    torch.save(optimizer.state_dict(), aside / "optimizer.pt")
+    spark.model.save_pretrained(aside / "adapter")
+    spark.tokenizer.save_pretrained(aside / "adapter")
+    torch.save(spark.optimizer.state_dict(), aside / "optimizer.pt")
     (aside / "state.json").write_text(json.dumps(state | {"step": step}, indent=1))
     for path in [*aside.rglob("*"), aside]:
         handle = os.open(path, os.O_RDONLY)

@@ -12,6 +12,7 @@ from spark_lib.config import Config
 from spark_lib.problems import KINDS
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
+PHASES = ("sample", "verify", "train", "evaluate")
 SKILLS = {"solve": "solve", "pointwise": "judge one", "pairwise": "choose of two", "reflection": "reflect"}
 
 
@@ -55,27 +56,28 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def rows_of(summary: dict) -> list[tuple[str, float | None, float | None]]:
-    """(what, before, after) of every skill, the bias of the judge, and test-time rounds."""
-    before, after = summary["before"], summary["after"]
-    rows = [(label, before[skill], after[skill]) for skill, label in SKILLS.items()]
-    rows += [("  says Yes", before["yes_rate"], after["yes_rate"]), ("  says A", before["a_rate"], after["a_rate"])]
-    for k, (x, y) in enumerate(zip(before["tts"], after["tts"])):
-        if k:
-            rows.append((f"solve, {k} round{'s' * (k > 1)} of judge + reflect", x, y))
-    return rows
+def skill_rows(skills: dict) -> list[tuple[str, float | None]]:
+    """(what, value) of every skill, of the judge's bias, and of the test-time rounds."""
+    rows = [(label, skills[skill]) for skill, label in SKILLS.items()]
+    rows += [("  says Yes", skills["yes_rate"]), ("  says A", skills["a_rate"])]
+    rounds = enumerate(skills["tts"])
+    return rows + [(f"solve, {k} round{'s' * (k > 1)} of judge + reflect", value) for k, value in rounds if k]
 
 
-def table(summary: dict) -> str:
-    """The before/after table as text, in percent."""
+def table(columns: dict[str, dict]) -> str:
+    """Skills as text, in percent, a column per entry of `columns` ({"before": skills, …})."""
+    n = next(iter(columns.values()))["n"]
+    lines = [f"{f'held out, n = {n}, T = 1':36}" + "".join(f"{name:>9}" for name in columns)]
+    for row in zip(*(skill_rows(skills) for skills in columns.values())):
+        lines.append(f"{row[0][0]:36}" + "".join(f"{percent(value):>9}" for _, value in row))
+    return "\n".join(lines)
+
+
+def spent(summary: dict) -> str:
+    """One line: steps, tokens and seconds of a run."""
     seconds = summary["seconds"]
-    spent = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in ("sample", "verify", "train", "evaluate"))
-    end = f"{summary['steps']} steps, {summary['sampled_tokens']:,} sampled tokens, {seconds['total']:.0f} s ({spent})"
-    if not summary["before"]:
-        return end
-    lines = [f"{'held out, n = ' + str(summary['after']['n']) + ', T = 1':36} before   after"]
-    lines += [f"{what:36} {percent(x):>6}  {percent(y):>6}" for what, x, y in rows_of(summary)]
-    return "\n".join([*lines, end])
+    parts = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in PHASES)
+    return f"{summary['steps']} steps, {summary['sampled_tokens']:,} sampled tokens, {seconds['total']:.0f} s ({parts})"
 
 
 def how_to_use(folder: Path, config: Config) -> str:
@@ -105,7 +107,9 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
     curves.set(title="Reward in training (mean of 5 steps)", xlabel="step", ylabel="mean reward", ylim=(0, 1))
     curves.legend(loc="lower right")
     if summary["before"]:
-        labels, before, after = zip(*[row for row in rows_of(summary) if row[1] is not None and "says" not in row[0]])
+        pairs = zip(skill_rows(summary["before"]), skill_rows(summary["after"]))
+        shown = [(label, x, y) for (label, x), (_, y) in pairs if None not in (x, y) and "says" not in label]
+        labels, before, after = zip(*shown)
         labels = [label.replace("solve, ", "").replace(" of judge + reflect", "\nof reflecting") for label in labels]
         for offset, values, name, color in ((-0.2, before, "before", "#bbbbbb"), (0.2, after, "after", "#4c72b0")):
             places = [i + offset for i in range(len(labels))]
@@ -119,8 +123,7 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
     tokens.margins(x=0.2)
     tokens.invert_yaxis()
     tokens.set(title=f"Sampled tokens by kind ({summary['sampled_tokens']:,} in all)", xlabel="tokens")
-    phases = [phase for phase in ("sample", "verify", "train", "evaluate") if phase in summary["seconds"]]
-    drawn = seconds.barh(phases, [summary["seconds"][phase] for phase in phases], color="#8172b3")
+    drawn = seconds.barh(PHASES, [summary["seconds"].get(phase, 0) for phase in PHASES], color="#8172b3")
     seconds.bar_label(drawn, fmt="%.0f s", padding=3, fontsize=8)
     seconds.margins(x=0.2)
     seconds.invert_yaxis()
@@ -136,9 +139,10 @@ def write_report(folder: Path, config: Config, summary: dict, metrics: list[dict
     figure(folder / "report.png", summary, metrics)
     parts = [f"# Run {folder.name}", "![learning curves, skills, tokens and seconds](report.png)"]
     if summary["before"]:
-        body = [f"| {what.strip()} | {percent(x)} | {percent(y)} |" for what, x, y in rows_of(summary)]
+        pairs = zip(skill_rows(summary["before"]), skill_rows(summary["after"]))
+        body = [f"| {what.strip()} | {percent(x)} | {percent(y)} |" for (what, x), (_, y) in pairs]
         parts.append("\n".join(["| held out, % | before | after |", "|---|---|---|", *body]))
-    parts.append(table(summary).splitlines()[-1] + f". Seed {config.seed}, model {config.model}, data {config.data}.")
+    parts.append(f"{spent(summary)}. Seed {config.seed}, model {config.model}, data {config.data}.")
     for when, stories in examples.items():
         parts.append(f"## What the model says {when} training")
         parts += ["\n".join(transcript(story)) for story in stories]

@@ -37,12 +37,14 @@ class Rollout:
 def encode_prompt(tokenizer, prompt: str) -> list[int]:
     """Token ids of the user's message in the model's chat template, with the opening of the reply.
 
-    The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special
-    tokens spelled out in the message (a candidate's text is the model's own, untrusted) are taken out, so
-    that no message can open or close a turn.
+    The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special tokens
+    spelled out in the message are taken out, so that no message can open or close a turn: a candidate's text is the
+    model's own, untrusted.
     """
-    for token in sorted(tokenizer.all_special_tokens, key=len, reverse=True):
-        prompt = prompt.replace(token, "")
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    while any(token in prompt for token in special):  # again, as taking one out may join the halves of another
+        for token in special:
+            prompt = prompt.replace(token, "")
     if tokenizer.chat_template is None:
         return tokenizer(f"Question: {prompt}\nAnswer:")["input_ids"]
     messages = [{"role": "user", "content": prompt}]

@@ -19,7 +19,6 @@ from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
 from spark_lib import report
-from spark_lib.config import Config
 from spark_lib.evaluation import said
 from spark_lib.model import last_checkpoint, load_checkpoint, save_checkpoint
 from spark_lib.problems import KINDS
@@ -108,8 +107,10 @@ class Run:
     """Use as a context manager around training: the first Ctrl-C then ends the run after the present step, with a
     checkpoint; a second one at once."""
 
-    def __init__(self, config: Config, accelerator):
-        self.config, self.accelerator, self.clock = config, accelerator, Clock()
+    def __init__(self, spark):
+        """spark: model, tokenizer, optimizer, config, accelerator and clock; a resumed run's checkpoint goes in."""
+        self.spark, self.clock = spark, spark.clock
+        self.config, self.accelerator = config, accelerator = spark.config, spark.accelerator
         self.main = accelerator.is_main_process
         name = [str(Path(config.resume) if config.resume else new_folder(config.run_name)) if self.main else None]
         self.folder = Path(broadcast_object_list(name)[0])
@@ -119,9 +120,13 @@ class Run:
             OmegaConf.save(OmegaConf.structured(config), self.folder / "config.yaml")
         if config.log_with:
             accelerator.init_trackers(self.folder.name, config=report.flat(config))
+        if checkpoint := last_checkpoint(self.folder):
+            state = load_checkpoint(checkpoint, spark.model, spark.optimizer)
+            self.done, self.sampled_tokens = state["step"], state["sampled_tokens"]
+            self.clock.seconds.update(state["seconds"])
 
     def __enter__(self) -> "Run":
-        self.say(f"run folder: {self.folder}")
+        self.say(f"run folder: {self.folder}" + (f", going on after {self.done} steps" if self.config.resume else ""))
         self.previous_handler = signal.signal(signal.SIGINT, self.interrupt)
         return self
 
@@ -200,21 +205,12 @@ class Run:
             self.warned.add(text)
             self.say(f"note: {text}")
 
-    def save(self, spark) -> None:
+    def save(self) -> None:
         """A checkpoint of the steps done so far, if there is none yet."""
         if self.main and not (self.folder / f"checkpoint-{self.done}").exists():
             state = {"model": self.config.model, "sampled_tokens": self.sampled_tokens, "seconds": self.clock.seconds}
-            save_checkpoint(self.folder, self.done, spark.model, spark.tokenizer, spark.optimizer, state)
+            save_checkpoint(self.folder, self.done, self.spark, state)
         self.accelerator.wait_for_everyone()
-
-    def restore(self, spark) -> None:
-        """Go on from the last checkpoint, if there is one."""
-        if checkpoint := last_checkpoint(self.folder):
-            state = load_checkpoint(checkpoint, spark.model, spark.optimizer)
-            self.done, self.sampled_tokens = state["step"], state["sampled_tokens"]
-            self.clock.seconds.update(state["seconds"])
-        if self.config.resume:
-            self.say(f"going on after {self.done} steps")
 
     def finish(self, before: dict, after: dict) -> None:
         """Write summary.json, report.md and report.png, and print the table."""
@@ -228,5 +224,7 @@ class Run:
         write(self.folder / "summary.json", json.dumps(summary, indent=1))
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}
         report.write_report(self.folder, self.config, summary, read_lines(self.folder / "metrics.jsonl"), examples)
-        self.say(report.table(summary))
+        if after["skills"]:
+            self.say(report.table({"before": before["skills"], "after": after["skills"]}))
+        self.say(report.spent(summary))
         self.say(report.how_to_use(self.folder, self.config))

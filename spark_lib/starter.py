@@ -157,8 +157,9 @@ def build_model(tokenizer, seed: int) -> LlamaForCausalLM:
     ))
 
 
-def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> list[torch.Tensor]:
-    """ids, labels, weights: each (size, longest), padded on the right; only the demonstration is learned.
+def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> list[list[torch.Tensor]]:
+    """The short, the middling and the long lessons of a batch, apart, so that little is padding. Each part is
+    (ids, weights), both (rows, longest), padded on the right; tokens of weight 0 are not learned.
 
     What follows a solution (the comparison and the verdict) weighs more, or it stays at chance.
     """
@@ -169,19 +170,27 @@ def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random)
         before, after = encode_prompt(tokenizer, prompt), tokenizer.encode(solution + end)
         judged = tokenizer.encode(judgement) + [tokenizer.eos_token_id]
         weights = [0.0] * len(before) + [1.0] * len(after) + [JUDGEMENT_WEIGHT if judgement else 1.0] * len(judged)
-        rows.append((before + after + judged, before + after + judged, weights))
-    longest = max(len(ids) for ids, _, _ in rows)
-    fills = (tokenizer.pad_token_id, -100, 0.0)
+        rows.append((before + after + judged, weights))
+    rows.sort(key=lambda row: len(row[0]))
+    parts = [rows[: size // 3], rows[size // 3 : size * 2 // 3], rows[size * 2 // 3 :]]
     return [
-        torch.tensor([row[i] + [fill] * (longest - len(row[i])) for row in rows]) for i, fill in enumerate(fills)
+        [torch.tensor([row[i] + [0] * (len(part[-1][0]) - len(row[i])) for row in part]) for i in range(2)]
+        for part in parts
     ]
 
 
-def lesson_loss(model, ids: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the negative log-likelihood; padding on the right needs no mask under causal attention."""
-    logits = model(input_ids=ids).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
-    return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+def learn(model, parts: list[list[torch.Tensor]]) -> float:
+    """Backward pass of the weighted mean negative log-likelihood of a batch; returns it."""
+    total = sum(weights[:, 1:].sum() for _, weights in parts)
+    mean = 0.0
+    for ids, weights in parts:  # padding on the right needs no mask under causal attention
+        learned = weights[:, 1:] > 0
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][learned]
+        losses = torch.nn.functional.cross_entropy(model.lm_head(hidden), ids[:, 1:][learned], reduction="none")
+        loss = (losses * weights[:, 1:][learned]).sum() / total
+        loss.backward()
+        mean += loss.item()
+    return mean
 
 
 def probe(model, tokenizer, count: int = 128) -> tuple[float, float]:
@@ -215,8 +224,7 @@ def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, 
         batch = batch_of_lessons(tokenizer, 32, FAULTLESS if remaining is None else teacher, rng)
         rate = min(1.0, (step + 1) / 50) * (1.0 if remaining is None else remaining / decay)
         optimizer.param_groups[0]["lr"] = lr * rate
-        loss = lesson_loss(model, *batch)
-        loss.backward()
+        loss = learn(model, batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -224,7 +232,7 @@ def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, 
             remaining -= 1
         if step % 50 == 49 or remaining == 0:
             solving, judging = probe(model, tokenizer)
-            print(f"cold start step {step + 1}: loss {loss.item():.3f}, solved {solving:.0%}, judged {judging:.0%}")
+            print(f"cold start step {step + 1}: loss {loss:.3f}, solved {solving:.0%}, judged {judging:.0%}")
             if remaining is None and solving >= SKILLED and judging >= SKILLED:
                 remaining = decay
         if remaining == 0:

@@ -1,0 +1,167 @@
+"""The real command line, as a user runs it: training, killing, going on, two processes. Runs in folders of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+REPO = Path(__file__).parents[1]
+# Small enough to take seconds, large enough that every kind has groups with something to teach.
+SMALL = ["max_steps=6", "save_every=2", "problems_per_step=6", "judge_share=0.4", "eval.limit=12", "run_name=a"]
+
+
+def environment() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "0"}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, str(REPO / "train.py"), *words]
+
+
+def train(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*words), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def wait_for_steps(process: subprocess.Popen, metrics: Path, count: int) -> None:
+    deadline = time.time() + 120
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < count:
+        assert process.poll() is None and time.time() < deadline, "the run ended, or never came so far"
+        time.sleep(0.005)
+
+
+def adapter(run: Path, step: int = 6) -> bytes:
+    return (run / f"checkpoint-{step}" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = train(folder, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "judge + reflect" in done.stdout + done.stderr  # the table at the end
+    return folder / "runs" / "a"
+
+
+def assert_same_run(run: Path, whole: Path) -> None:
+    for name in ("metrics.jsonl", "samples.jsonl", "before.json", "after.json", "judge_set.json"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert adapter(run) == adapter(whole)
+
+
+def test_a_run_leaves_what_other_programs_read(whole):
+    """A key of summary.json that is missing or of another name breaks every script that compares runs."""
+    summary = json.loads((whole / "summary.json").read_text())
+    for when in ("before", "after"):
+        skills = summary[when]
+        assert skills["n"] == 12 and len(skills["tts"]) == 3
+        assert all(0 <= skills[name] <= 1 for name in ("solve", "pointwise", "pairwise", "reflection"))
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(6))
+    assert summary["steps"] == 6 and summary["sampled_tokens"] == lines[-1]["sampled_tokens"] > 0
+    assert all(summary["seconds"][phase] > 0 for phase in ("total", "sample", "verify", "train", "evaluate"))
+    assert (whole / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert "own verdict" in (whole / "report.md").read_text()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+def test_kill_and_resume_is_bit_for_bit(whole, tmp_path, steps):
+    """Random numbers or data order that depend on the process would make a resumed run another run: kill -9 after
+    some steps (0: before the first checkpoint), go on, and compare every byte with the uninterrupted run."""
+    process = subprocess.Popen(command(*SMALL), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    run = tmp_path / "runs" / "a"
+    wait_for_steps(process, run / "metrics.jsonl", steps)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "summary.json").exists()
+    done = train(tmp_path, "resume=runs/a")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(run, whole)
+
+
+def test_kill_in_the_middle_of_a_checkpoint(whole, tmp_path):
+    """A checkpoint cut short must never be taken for a whole one: die between its first file and its last."""
+    die = (
+        "import os, runpy, signal, sys, torch; save = torch.save\n"
+        "def dying_save(*args):\n"
+        "    if 'checkpoint-4' in str(args[1]):\n"
+        "        open(args[1], 'wb').write(b'cut short'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(*args)\n"
+        "torch.save = dying_save\n"
+        f"sys.argv = ['train.py', *{SMALL!r}]; sys.path.insert(0, {str(REPO)!r})\n"
+        f"runpy.run_path({str(REPO / 'train.py')!r}, run_name='__main__')"
+    )
+    dead = subprocess.run([sys.executable, "-c", die], cwd=tmp_path, env=environment(), capture_output=True, timeout=300)
+    run = tmp_path / "runs" / "a"
+    assert dead.returncode == -signal.SIGKILL
+    assert (run / "checkpoint-4.partial").exists() and not (run / "checkpoint-4").exists()
+    done = train(tmp_path, "resume=runs/a")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(run, whole)
+
+
+def test_ctrl_c_saves_and_goes_on(whole, tmp_path):
+    """Ctrl-C must not cost the steps since the last checkpoint, nor end in a traceback."""
+    process = subprocess.Popen(
+        command(*SMALL), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    run = tmp_path / "runs" / "a"
+    wait_for_steps(process, run / "metrics.jsonl", 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Traceback" not in err
+    assert "resume=runs/a" in out + err
+    assert list(run.glob("checkpoint-*")) and not (run / "summary.json").exists()
+    done = train(tmp_path, "resume=runs/a")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(run, whole)
+
+
+def test_a_second_run_gets_a_folder_of_its_own(whole):
+    """The same command twice must not overwrite the first run."""
+    before = {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    done = train(whole.parents[1], *SMALL, "max_steps=1", "eval.limit=0")
+    assert done.returncode == 0, done.stderr
+    assert (whole.parent / "a-2" / "summary.json").exists()
+    assert before == {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("words", [["problems_per_step=6"], ["problems_per_step=1", "recycle.kinds=[]"]])
+def test_two_processes_learn_the_same(tmp_path, words):
+    """Sharing a step out among processes must not change it, nor hang where one process has no group with anything
+    to teach (one problem, two processes). This also pins that the update does not depend on how rows are batched."""
+    settings = [*SMALL, "eval.limit=0", "max_steps=3", *words]
+    done = train(tmp_path, *settings)
+    assert done.returncode == 0, done.stderr
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision", "no"]
+    both = subprocess.run(
+        [*launcher, str(REPO / "train.py"), *settings, "run_name=b"], cwd=tmp_path,
+        env=environment(), capture_output=True, text=True, timeout=300,
+    )
+    assert both.returncode == 0, both.stderr
+    one, two = (load_file(tmp_path / "runs" / name / "checkpoint-3" / "adapter" / "adapter_model.safetensors") for name in "ab")
+    assert one.keys() == two.keys()
+    for name in one:
+        assert (one[name] - two[name]).abs().max() < 1e-5, name
+    assert any((tensor != 0).any() for name, tensor in one.items() if "lora_B" in name)  # something was learned
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["group_sise=4"], "group_size"),
+    (["model=no/such-model"], "model:"),
+    (["data=missing.jsonl"], "missing.jsonl"),
+    (["resume=runs/none"], "runs/none"),
+    (["verifier=nothing.py:score"], "verifier:"),
+])
+def test_mistakes_get_one_clear_line(tmp_path, words, expected):
+    """A user's mistake must not end in a traceback, nor leave a run folder behind."""
+    done = train(tmp_path, *words)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and expected in done.stderr
+    assert not (tmp_path / "runs").exists()
