@@ -1,0 +1,280 @@
+"""The rule-based verifier: is the answer in the last \\boxed{…} the reference answer?
+
+It gives the reward of every task (PAPER: reinforcement learning with verifiable rewards): solving,
+reflecting and judging, where the answer is "Yes"/"No" or "A"/"B". Three decisions shape it:
+
+- Only the last balanced box counts, and one that holds two answers is wrong: else a policy learns to hedge.
+- Cheap exact rules come first. What they leave open ("(x+1)^2" against "x^2+2x+1") is asked of math-verify,
+  in a process that the system kills when it takes too long: 9^{9^{9^9}} hangs SymPy in a C call that no
+  exception interrupts. (The time limits need Linux or macOS.)
+- A number's unit is dropped, and "50%" equals both 0.5 and 50, as in math-verify and the usual benchmarks.
+  A decimal equals a fraction or a longer decimal if they agree to six places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from contextlib import suppress
+from fractions import Fraction
+from functools import lru_cache
+from subprocess import PIPE, Popen
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the worker runs this file too, and must not wait for what problems.py imports (PyTorch)
+    from spark_lib.problems import Problem
+
+MAX_LENGTH = 1000  # characters; a longer answer is wrong unless it is the reference, character by character
+CPU_SECONDS = 1.0  # per answer in math-verify; CPU time, as a busy machine must not turn right into wrong
+WALL_SECONDS = 2  # per answer, whatever it does
+
+
+def extract_boxed(text: str) -> str | None:
+    r"""The content of the last balanced \boxed{…}, without surrounding spaces; None if there is none.
+
+    "Last" is the one that closes last, so of `\boxed{\boxed{3}}` it is the outer. A box that is never closed
+    is no box: in `\boxed{3} … \boxed{4` the 3 counts. One pass over the braces, without recursion.
+    """
+    box = None
+    open_braces: list[int | None] = []  # for a box the place where its content starts, else None
+    # `\\.` steps over escaped braces: \{1, 2\} is a set. Two backslashes before "boxed" are escaped JSON.
+    for token in re.compile(r"(\\{1,2}boxed\s*)?\{|\}|\\.", re.DOTALL).finditer(text):
+        if token[1] or token[0] == "{":
+            open_braces.append(token.end() if token[1] else None)
+        elif token[0] == "}" and open_braces and (start := open_braces.pop()) is not None:
+            box = slice(start, token.start())
+    return text[box].strip() if box else None
+
+
+def verify(text: str, problem: Problem) -> bool:
+    """Whether the last balanced box of `text` holds the answer of `problem`. No text makes it raise."""
+    box = extract_boxed(text) if isinstance(text, str) else None
+    return box is not None and same_answer(box, problem.answer, problem)
+
+
+def verify_many(texts: list[str], problems: list[Problem]) -> list[bool]:
+    """`verify` for each pair. No verdict depends on its neighbours; a hostile text is paid for only once."""
+    return [verify(text, problem) for text, problem in zip(texts, problems, strict=True)]
+
+
+def same_answer(answer: str, reference: str, problem: Problem | None = None) -> bool:
+    """Whether two box contents are the same answer, by the rules of the problem's kind.
+
+    `same_answer(gold, gold, problem)` is False for a gold answer that no model can reach: unbalanced braces,
+    a letter without an option, a judge's verdict that is neither word. Drop such problems when loading.
+    """
+    if not (isinstance(answer, str) and isinstance(reference, str)):
+        return False
+    if extract_boxed(f"\\boxed{{{reference}}}") != reference.strip():
+        return False
+    if max(len(answer), len(reference)) > MAX_LENGTH:
+        return answer.strip() == reference.strip()
+    answer, reference = _tidy(answer), _tidy(reference)
+    if problem and problem.kind in _VERDICTS:
+        return _word(answer) == _word(reference) and _word(reference) in _VERDICTS[problem.kind]
+    if problem and problem.choices:
+        return _same_choice(answer, reference, [_tidy(choice) for choice in problem.choices])
+    return _same(answer, reference)
+
+
+# What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
+_VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
+_CHARACTERS = str.maketrans(
+    {"−": "-", "–": "-", "°": "", "%": r"\%", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty "}
+    | {"≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "√": r"\sqrt ", "≈": r"\approx "}
+)
+_REWRITES = [
+    (r"\\[,;: ]|~|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])|\s+", " "),
+    (r"^ *(?:\*\*(.*)\*\*|\\\((.*)\\\)|\\\[(.*)\\\])[ .]*$", r"\1\2\3"),  # Markdown's bold, math delimiters
+    (r"\\?\$|[£€¥]|\\!|\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?", ""),
+    (r"\*\*", "^"),
+    (r"\\+%|(?<=[0-9]) ?percent\b|\\text ?\{ ?percent ?\}", r"\\%"),
+    (r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree(?![A-Za-z])", ""),
+    (r"\\[dtc]frac", r"\\frac"),
+    (r"\\frac ?([0-9]) ?([0-9])", r"\\frac{\1}{\2}"),
+    (r"(?<=[0-9})]) ?\\approx.*|^ ?\\approx", ""),  # "1/3 \approx 0.333" answers 1/3
+    # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
+    (r"(?<![\d,.([{])\d{1,3}(,|\{,\}| )\d{3}(\1\d{3})*(?![\d,)\]}])", lambda m: re.sub(r"\D", "", m[0])),
+    (r"^ +|[ .]+$", ""),
+]
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox) ?\{([^{}]*)\}")
+# A unit is a \text{…} or a word after a number, at the end. Words that change the number are no units.
+_VALUE = r"(?:dozen|hundred|thousand|[a-z]+illion|half|halves|thirds?|squared|cubed|times|[百千万亿])\b"
+_SHORT = r"[kcm]?m|[km]?g|in|ft|yd|mi|lbs?|oz|m?[lL]|hrs?|h|s|min|sec|mph|men|days?|deg|USD"
+_UNIT = re.compile(
+    rf"(?:(?<=[0-9}})%])|(?<=\\pi)(?![a-z]))(?:(?: ?/)? ?\\(?:text(?:rm|bf)?|mathrm|mbox) ?"
+    rf"\{{(?! ?{_VALUE}| ?[ie] ?\}})(?:[^\W\d_]|[ ./-])*\}}"
+    rf"| ?(?!{_VALUE})[A-Za-z]{{4,}}(?: [A-Za-z]+)*| ?(?:(?:sq|cu)\.? )?(?:{_SHORT})(?:/[a-z]+)?)"
+    r"(?: ?\^ ?(?:[0-9]|\{-?[0-9]\}))?$"
+)
+_WORDS = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]|^\(?[A-J]\)?$")
+_FORMULA = re.compile(r"[0-9\\^_={}+*<>]|^-|[A-Za-z]\(")
+_SEVERAL = r"[,;，、；或]|\b(?:and|or|AND|OR)\b"
+_CHOICE = re.compile(r"(?:(?:option|choice|answer):? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*))?", re.IGNORECASE)
+_FENCED = re.compile(r"(\\\{|[(\[])[^()\[\]]*(\\\}|[)\]])")  # a set, tuple or interval
+_EQUALS = re.compile(r"(?<![<>!])=|\\approx|\\equiv")
+_NUMERIC = re.compile(r"(?:[-0-9.+*/^!(){} ]|\\(?:frac|cdot|times|div|sqrt|pi|binom)(?![a-z]))+")
+_NAME = re.compile(r"(?:[A-Za-z\\'(){} ]|_(?:\w|\{\w+\}))+")  # x, a_1, f(x), \angle ABC, but not 2x
+_DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_NUMBER = re.compile(
+    rf"([+-]?) ?(?:([0-9]+) (?=[0-9]+ ?/))?(-?{_DECIMAL})(?: ?/ ?({_DECIMAL}))?"  # a mixed number, a fraction
+    r"(?:[eE]([+-]?[0-9]{1,3}))? ?(\\%)?"
+)
+
+
+def _tidy(text: str) -> str:
+    """One spelling for what LaTeX and Unicode spell in many ways; only degrees and currencies are lost."""
+    while inner := re.fullmatch(r"\s*\\boxed\s*\{(.*)\}\s*", text, re.DOTALL):
+        text = inner[1]
+    text = text.translate(_CHARACTERS)
+    for pattern, replacement in _REWRITES:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _plain(text: str) -> str:
+    return _TEXT.sub(r"\1", text).strip()
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[\s.\"'“”‘’(){}\[\]*]", "", _plain(text)).casefold()
+
+
+def _same_choice(answer: str, reference: str, options: list[str]) -> bool:
+    """A letter, a letter with its option's text, or the text alone if no other option reads the same."""
+    by_letter = dict(zip("abcdefghijklmnopqrstuvwxyz", options))
+    gold = _word(reference)
+    if gold not in by_letter:
+        return False
+    lettered = _CHOICE.fullmatch(_plain(answer))
+    if lettered and lettered[1].lower() in by_letter:
+        return lettered[1].lower() == gold and (not lettered[2] or _same(lettered[2], by_letter[gold]))
+    return _same(answer, by_letter[gold]) and sum(_same(answer, option) for option in options) == 1
+
+
+@lru_cache(maxsize=1 << 14)
+def _same(answer: str, reference: str) -> bool:
+    """Whether two tidied answers are the same. Cached, so that a text which hangs SymPy is paid for once."""
+    plain, gold = _plain(answer), _plain(reference)
+    squeezed, gold_squeezed = (re.sub(r"(?<!\d) | (?!\d)", "", side) for side in (plain, gold))  # 12 ≠ 1 2
+    if not squeezed or squeezed == gold_squeezed:
+        return bool(squeezed)
+    if _WORDS.search(gold) and not _FORMULA.search(gold):
+        return _word(plain) == _word(gold)  # SymPy would read a product of letters: "Evelyn" is "Evelny"
+    outside_brackets = re.sub(r"\\\{.*?\\\}|[(\[].*?[)\]]", "", plain)
+    if re.search(_SEVERAL, outside_brackets) and not re.search(_SEVERAL + r"|\\pm", gold):
+        return False
+    answer, reference = (_plain(_UNIT.sub("", _UNIT.sub("", text))) for text in (answer, reference))
+    number, gold_number = _number(answer), _number(reference)
+    if number and gold_number:
+        return _same_number(number, gold_number)
+    # Misread by math-verify: "3 4" as the sum 7, any \text{…} as a unit, the set {1, 2} as the point (1, 2).
+    fences = {fence.groups() for fence in map(_FENCED.fullmatch, (answer, reference)) if fence}
+    if len(fences) == 2 or re.search(r"\\boxed|\\fbox|\\text|\\mbox|(?<![_^0-9])[0-9]+ [0-9]", answer):
+        return False
+    # x = 6/2 = 3 is 3, but 4 = 3 is not: the last side and every number before it must be the answer.
+    sides, gold_sides = ([side.strip() for side in _EQUALS.split(text)] for text in (answer, reference))
+    separators = len(re.findall(_SEVERAL, answer))
+    if len(sides) > 1 and len(gold_sides) == 1 and not separators:
+        values = [side for side in sides[:-1] if _NUMERIC.fullmatch(_UNIT.sub("", side))]
+        return all(_same(side, reference) for side in [*values, sides[-1]])
+    if len(sides) == 1 and len(gold_sides) == 2 and _NAME.fullmatch(gold_sides[0]):
+        return _same(answer, gold_sides[1])
+    return len(sides) <= max(len(gold_sides), 2 + separators) and _WORKER.equivalent(reference, answer)
+
+
+def _number(text: str) -> tuple[Fraction, bool, bool] | None:
+    """(value, whether in percent, whether it has a decimal point), or None if `text` is no plain number."""
+    text = re.sub(rf"\\frac ?\{{(-?{_DECIMAL})\}} ?\{{({_DECIMAL})\}}", r" \1/\2", text).strip()
+    text = re.sub(r"^([+-]?) ?10(?= ?\^)", r"\g<1>1*10", text)
+    text = re.sub(r"(?<=[0-9.]) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{?([+-]?[0-9]{1,3})\}?", r"e\1", text)
+    match = _NUMBER.fullmatch(text)
+    if not match or (match[4] and not match[4].strip("0.")):
+        return None
+    sign, whole, top, bottom, exponent, percent = match.groups()
+    value = (Fraction(top) / Fraction(bottom or 1) + int(whole or 0)) * Fraction(10) ** int(exponent or 0)
+    return (-value if sign == "-" else value), bool(percent), "." in text
+
+
+def _same_number(number: tuple[Fraction, bool, bool], gold_number: tuple[Fraction, bool, bool]) -> bool:
+    (value, percent, point), (gold, gold_percent, gold_point) = number, gold_number
+    scaled = (value / 100 if percent else value, gold / 100 if gold_percent else gold)
+    tolerance = Fraction(1, 10**6) if point or gold_point else 0  # below, also relative: 1e-7 is not 2e-7
+    return any(a == b or abs(a - b) < min(tolerance, abs(b) / 10**4) for a, b in ((value, gold), scaled))
+
+
+class _Worker:
+    """One process that runs `python -m spark_lib.verify`, started when first needed; it ends with this one.
+
+    A plain subprocess, because multiprocessing would either fork a multi-threaded PyTorch or run the user's
+    script again in the child. JSON lines over its pipes: [reference, answer] in, true or false out.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: Popen | None = None
+
+    def equivalent(self, reference: str, answer: str) -> bool:
+        """What math-verify says; False if it takes too long or dies of it."""
+        with self.lock:
+            for _ in range(2):  # if someone else killed the worker, that says nothing about the answer
+                # Taken away while in use: after a KeyboardInterrupt no later answer may get this one's reply.
+                process, self.process = self.process or self._start(), None
+                with suppress(OSError):  # the pipe of a dead process
+                    print(json.dumps([reference, answer]), file=process.stdin, flush=True)
+                if reply := process.stdout.readline():
+                    self.process = process
+                    return json.loads(reply)
+                if -process.wait() in (signal.SIGPROF, signal.SIGALRM):
+                    return False
+        if process.returncode > 0:
+            raise RuntimeError("The math-verify worker did not start; python -m spark_lib.verify tells why")
+        return False
+
+    def _start(self) -> Popen:
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        # A fixed hash seed: SymPy orders terms by hash, and a verdict should be the same in every run.
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path]), "PYTHONHASHSEED": "0"}
+        return Popen([sys.executable, "-m", "spark_lib.verify"], stdin=PIPE, stdout=PIPE, text=True, env=env)
+
+
+_WORKER = _Worker()
+# A forked child must not talk to its parent's worker, nor wait for a lock that another thread held.
+os.register_at_fork(after_in_child=_WORKER.__init__)
+
+
+def _serve() -> None:
+    """The worker's loop. It ends with its input, so it never outlives the process that started it."""
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from math_verify.grader import should_treat_as_complex as is_complex
+    from math_verify.grader import verify as math_verify
+
+    # Not math_verify.parse, which even inside a box looks for phrases like "final answer is $3$".
+    spelling = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
+
+    def equivalent(*texts: str) -> bool:
+        try:  # not symmetric, the reference comes first: math-verify turns the answer's form into the gold's
+            trees = (latex2sympy(t, is_real=not is_complex(t), normalization_config=spelling) for t in texts)
+            return bool(math_verify(*trees, allow_set_relation_comp=True, timeout_seconds=None))
+        except Exception:  # noqa: BLE001 - what is no mathematics makes SymPy raise nearly anything
+            return False
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then closes our input
+    replies, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115 - nothing else may look like a reply
+    sys.stderr = sys.stdout  # math-verify warns that its own time limits are off
+    equivalent("x^2+2x+1", "(x+1)^2")  # the first parse builds tables; no answer should pay for that
+    for line in sys.stdin:
+        # The default action of both signals: the system ends this process, even inside a C call.
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        signal.alarm(WALL_SECONDS)
+        verdict = equivalent(*json.loads(line))
+        signal.alarm(0)
+        print(json.dumps(verdict), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,445 @@
+"""The verifier's rules, as a table of answers, and what a hostile or unlucky answer must not do to it.
+
+Nothing here needs a model. Each docstring tells the bug that its test guards against.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from spark_lib import verify as verifier
+from spark_lib.problems import Problem
+from spark_lib.verify import extract_boxed, same_answer, verify, verify_many
+
+ROOT = Path(__file__).parents[1]
+TOWER = "9^{9^{9^9}}"
+
+# (answer, reference, whether they are the same)
+ROWS = [
+    # integers, signs, thousands
+    ("42", "42", True),
+    (" 42 . ", "42", True),
+    ("007", "7", True),
+    ("+5", "5", True),
+    ("-5", "5", False),
+    ("−5", "-5", True),
+    ("1,234", "1234", True),
+    ("1{,}234{,}567", "1,234,567", True),
+    (r"12\,345", "12345", True),
+    ("1,23", "123", False),
+    ("1 2", "12", False),
+    ("$42$", "42", True),
+    (r"\(42\)", "42", True),
+    ("**42**", "42", True),
+    (r"\text{42}", "42", True),
+    (r"\boxed{42}", "42", True),
+    ("9" * 900, "9", False),
+    # decimals and fractions
+    ("0.5", r"\frac{1}{2}", True),
+    (".5", "1/2", True),
+    ("5.", "5.00", True),
+    (r"\dfrac12", "0.5", True),
+    (r"-\frac{1}{2}", r"\frac{-1}{2}", True),
+    (r"1\frac{1}{2}", "1.5", True),
+    ("1 1/2", r"\frac{3}{2}", True),
+    ("0.333333", r"\frac13", True),
+    ("0.33", r"\frac13", False),
+    ("3.14159265", "3.141593", True),
+    ("3.14", r"\pi", False),
+    ("1/0", "5", False),
+    (r"\frac{0}{0}", "5", False),
+    # percent: as it stands, or as a hundredth
+    ("50%", "0.5", True),
+    (r"50\%", "50", True),
+    ("50", r"50\%", True),
+    ("50 percent", "50%", True),
+    ("0.5", "50", False),
+    ("5%", "0.5", False),
+    # scientific notation
+    ("1.5e3", "1500", True),
+    (r"1.5 \times 10^{3}", "1500", True),
+    ("1.5×10^3", "1500", True),
+    ("10^{3}", "1000", True),
+    ("210^3", "2000", False),
+    (r"6.6\times10^{-34}", r"5\times10^{-34}", False),
+    ("1e-7", "2e-7", False),
+    # units and currencies
+    ("5 cm", "5", True),
+    (r"5\text{ cm}^2", "5", True),
+    (r"5\,\mathrm{m}/\mathrm{s}", "5", True),
+    ("5 apples", "5", True),
+    (r"5\text{个}", "5", True),
+    (r"\$1,234.50", "1234.5", True),
+    (r"90^\circ", "90", True),
+    ("20°", "20", True),
+    (r"25\pi\text{ cm}^2", r"25\pi", True),
+    ("5 million", "5", False),
+    ("5x", "5", False),
+    (r"5\mathrm{i}", "5", False),
+    ("2t", "2", False),
+    # LaTeX equivalence
+    ("(x+1)^2", "x^2+2x+1", True),
+    ("(x+1)^2", "x^2+2x+2", False),
+    ("x**2", "x^2", True),
+    (r"\frac{\sqrt3}{3}", r"\frac{1}{\sqrt{3}}", True),
+    ("2√3", r"\sqrt{12}", True),
+    (r"2\cdot\pi", "2π", True),
+    ("3!", "6", True),
+    (r"\log_2 8", "3", True),
+    ("2i+1", "1+2i", True),
+    # equations
+    ("x=3", "3", True),
+    ("3", "x = 3", True),
+    ("y=3", "x=3", False),
+    ("f(2) = 5", "5", True),
+    (r"x = \frac{6}{2} = 3", "3", True),
+    ("y = 1 + 2x", "y=2x+1", True),
+    ("7", "2x+3=7", False),
+    (r"\frac13 \approx 0.33", "1/3", True),
+    # tuples, intervals, sets, lists, matrices
+    ("(1, 2)", "(1,2)", True),
+    ("(2,1)", "(1,2)", False),
+    (r"\left(\frac12, 3\right)", "(0.5,3)", True),
+    ("[1,2]", "(1,2)", False),
+    ("(1,2]", "[1,2]", False),
+    (r"(3,4]\cup[1,2)", r"[1,2)\cup(3,4]", True),
+    ("x<3", r"(-\infty,3)", True),
+    (r"x\le3", r"(-\infty,3)", False),
+    (r"\{2,1\}", r"\{1,2\}", True),
+    (r"\{1,2\}", "(1,2)", False),
+    (r"\{1,2,3\}", r"\{1,2\}", False),
+    ("2 and 1", "1, 2", True),
+    ("3, -3", r"\pm 3", True),
+    (r"x=1 \text{ or } x=2", "1,2", True),
+    (r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", True),
+    (r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", False),
+    # words and letters
+    ("evelyn", r"\text{Evelyn}", True),
+    ("Evelny", "Evelyn", False),
+    ("new  york.", "New York", True),
+    ("Paris, London", "Paris", False),
+    ("(c)", "C", True),
+    (r"\textbf{(C)}", "C", True),
+    ("C", r"\text{(C)}", True),
+    ("D", "C", False),
+    ("C, A", "A, C", True),
+    ("A", "A, C", False),
+    ("", "5", False),
+]
+
+HEDGES = [
+    *("3 or 4", "3, 4", "4, 3", "3;4", "3 and 4", "3 OR 4", "3，4", "3/4", "3:4", "3|4", "3 4", r"3\quad4"),
+    *("4=3", "3=4", "x=4=3", "x=3, x=4", r"\pm3", r"4 \approx 3", r"\{3,4\}", "[3,4]", r"3\lor4", r"3\\4"),
+    *(r"3\text{ or }4", r"3\text{ or }4\text{ cm}", r"3\text{ (or 4)}", r"3\text{ maybe }\frac{4}{1}"),
+    *(r"\boxed{3} or \boxed{4}", r"\boxed{4}\boxed{3}", r"3\text{或}4", r"4, but the final answer is $3$"),
+    *("4 where x=3", "4 cm = 3 cm"),
+    r"4 \text{ and the final answer is } $3$",
+]
+
+BOXES = [
+    (r"so \boxed{3}", "3"),
+    (r"so \boxed {3} or \boxed  { 4 }.", "4"),
+    (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+    (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+    (r"\boxed{[0, 1\}}", r"[0, 1\}"),
+    (r"\boxed{\boxed{3}}", r"\boxed{3}"),
+    (r"\boxed{\boxed{3}", "3"),
+    (r"\boxed{3} then \boxed{4", "3"),
+    (r"\boxed{a{b} then \boxed{4}", "4"),
+    (r"} \boxed{3} }", "3"),
+    (r"x \\\boxed{3}", "3"),
+    ("\\\\boxed{3}", "3"),
+    (r"\boxed{}", ""),
+    ("\\boxed{3\n}", "3"),
+    (r"\fbox{3} boxed{3} \boxed 3", None),
+    (r"\boxed{3", None),
+    ("3", None),
+    ("", None),
+]
+
+
+def solve(reference: str, **fields) -> Problem:
+    return Problem("", reference, **fields)
+
+
+def run_python(code: str) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+
+
+@pytest.mark.parametrize("answer, reference, same", ROWS)
+def test_table_of_answers(answer: str, reference: str, same: bool) -> None:
+    """Each row was read wrongly by some verifier: anagrams, units in golds, tiny constants, lost signs, …"""
+    assert same_answer(answer, reference) is same
+    assert verify(f"so \\boxed{{{answer}}}.", solve(reference)) is same
+
+
+def test_gold_answers_confirm_themselves() -> None:
+    """Data loading drops a problem whose gold answer does not confirm itself: no good one may be lost."""
+    for _, reference, _ in ROWS:
+        assert same_answer(reference, reference), reference
+    assert same_answer(r"\boxed{3}", r"\boxed{3}"), "ViRL39K stores its gold answers in a box"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        solve(""),
+        solve(r"\frac{1"),
+        solve("3\\"),
+        solve("E", choices=("1", "2", "3", "4")),
+        solve("Maybe", kind="pointwise"),
+        solve("Yes", kind="pairwise"),
+        solve(None),
+        solve(3),
+    ],
+)
+def test_gold_answers_out_of_reach_do_not_confirm_themselves(problem: Problem) -> None:
+    """An unreadable gold answer is a data error; rewarding its own echo hides that (open-r1 #293)."""
+    assert not same_answer(problem.answer, problem.answer, problem)
+
+
+@pytest.mark.parametrize("text, content", BOXES)
+def test_extract_boxed(text: str, content: str | None) -> None:
+    """A regular expression stops at the first brace; counting braces is thrown off by \\{ or a stray one."""
+    assert extract_boxed(text) == content
+
+
+@pytest.mark.parametrize("answer", HEDGES)
+def test_a_box_with_two_answers_gets_no_credit(answer: str) -> None:
+    """math-verify reads "3 4" as 7, "4 = 3" as 3, "3\\text{ or }4\\text{ cm}" as 3: policies learn it."""
+    assert not same_answer(answer, "3")
+    assert not same_answer(answer, "7")
+
+
+def test_only_the_last_box_counts() -> None:
+    """math-verify falls back to an earlier match when the last box does not parse: a way to answer twice."""
+    assert not verify(r"\boxed{3} … no, \boxed{4}", solve("3"))
+    assert not verify(r"\boxed{3} … no, \boxed{\frac{}}", solve("3"))
+    assert not verify(r"\boxed{3} … no, \boxed{}", solve("3"))
+    assert not verify("The answer is 3.", solve("3"))
+    assert verify(r"\boxed{3} … and then \boxed{4", solve("3"))
+
+
+@pytest.mark.parametrize(
+    "kind, reference, right, wrong",
+    [
+        (
+            "pointwise",
+            "Yes",
+            ["Yes", "yes", " YES. ", r"\text{Yes}", "(Yes)", "**Yes**"],
+            ["No", "Yes or No", "Yes, correct", "Y", "sey", "", "True", "1", r"\text{Yes}\text{No}"],
+        ),
+        ("pointwise", "No", ["no", r"\text{No}."], ["Yes", "on", "Not", "0"]),
+        (
+            "pairwise",
+            "A",
+            ["A", "a", "(A)", "[A]", "{A}", "A.", r"\text{A}", r"\textbf{(A)}", r"\mathrm{A}"],
+            ["B", "AB", "A or B", "A, B", "Response A", "A = B", "B = A", "1", ""],
+        ),
+    ],
+)
+def test_verdicts_are_one_word(kind: str, reference: str, right: list[str], wrong: list[str]) -> None:
+    """As mathematics "on" is "no" (n·o) and "B = A" is A; a judge may not answer both ways."""
+    problem = solve(reference, kind=kind)
+    for answer in right:
+        assert verify(f"\\boxed{{{answer}}}", problem), answer
+    for answer in wrong:
+        assert not verify(f"\\boxed{{{answer}}}", problem), answer
+
+
+def test_choices_by_letter_or_by_text() -> None:
+    """The text of an option that stands there twice names no option, and a letter outranks an equal text."""
+    problem = solve("B", choices=("1/2", "12 cm", "Paris", "Rome"))
+    for answer in ("B", "(b)", "B.", "Option B", "12 cm", r"12\text{ cm}", "B. 12 cm", "(B) 12", "x = 12"):
+        assert verify(f"\\boxed{{{answer}}}", problem), answer
+    for answer in ("A", "B or C", "B, C", "A. 12 cm", "B. Paris", "0.5", "12, Paris", "E", ""):
+        assert not verify(f"\\boxed{{{answer}}}", problem), answer
+    assert not verify(r"\boxed{0.5}", solve("A", choices=("1/2", r"\frac12", "2")))
+    assert verify(r"\boxed{A}", solve("A", choices=("1/2", r"\frac12", "2")))
+    assert not verify(r"\boxed{B}", solve("A", choices=("B", "A")))
+
+
+MB = 10**6
+HOSTILE = {
+    "no text": None,
+    "bytes": b"\\boxed{3}",
+    "open braces": "\\boxed{" + "{" * MB,
+    "open boxes": "\\boxed{" * (MB // 7),
+    "nested boxes": "\\boxed{" * (MB // 8) + "3" + "}" * (MB // 8),
+    "boxed without braces": "\\boxed" * (MB // 6),
+    "boxed and spaces": "\\boxed" + " " * MB,
+    "backslashes": "\\boxed{" + "\\" * MB,
+    "closing braces": "\\boxed{3}" + "}" * MB + "\\boxed{",
+    "digits": "\\boxed{" + "9" * MB + "}",
+    "digits, short": "\\boxed{" + "9" * 999 + "}",
+    "huge exponent": "\\boxed{1e999999999}",
+    "huge power of ten": "\\boxed{10^{999999999}}",
+    "texts": "\\boxed{1" + r" \text{a}" * 100 + "!}",
+    "blank texts": "\\boxed{1" + r"\text{ }" * 120 + "!}",
+    "words": "\\boxed{1" + " abcd" * 50 + "!}",
+    "nested brackets": "\\boxed{" + "(" * 200 + "3" + ")" * 200 + "x}",
+    "NULs": "\\boxed{\x003\x00}",
+    "a lone surrogate": "\\boxed{\ud800}",
+    "other scripts' digits": "\\boxed{٣}",
+    "control characters": "\\boxed{3\x1b[2J\r\n\x08}",
+    "code": "\\boxed{__import__('os').abort()}",
+    "commands": r"\boxed{\input{/etc/passwd}\write18{id}}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_wrong_and_cheap(name: str) -> None:
+    """Quadratic searches for braces, int() of a million digits, recursion, patterns that backtrack."""
+    same_answer("2(x+1)", "2x+2")  # starts the worker, which is no text's fault
+    started = time.monotonic()
+    assert not verify(HOSTILE[name], solve("3.5"))
+    assert time.monotonic() - started < 4
+
+
+def test_long_answers_count_only_if_identical() -> None:
+    """The length cap must not mark a long gold answer's own text wrong."""
+    long = "x+" * 1000 + "1"
+    assert verify(f"\\boxed{{{long}}}", solve(long))
+    assert not verify(f"\\boxed{{{long}+1}}", solve(long))
+
+
+def test_power_towers_are_killed_and_paid_for_once() -> None:
+    """SymPy computes the tower in one C call, which no signal handler and no exception ends."""
+    started = time.monotonic()
+    assert not verify(f"\\boxed{{{TOWER}}}", solve("5"))
+    assert time.monotonic() - started < 5, "one limit and one start of the worker"
+    started = time.monotonic()
+    assert not any(verify_many([f"\\boxed{{{TOWER}}}"] * 64, [solve("5")] * 64))
+    assert time.monotonic() - started < 0.5, "the same text is not paid for again"
+    assert same_answer("7(x+1)", "7x+7"), "the next answer gets a new worker, with all its time"
+
+
+def test_batch_equals_one_by_one() -> None:
+    """A time limit for a whole batch, or a worker that dies with a neighbour's answer, changes verdicts."""
+    rows = [*ROWS[::3], (f"{TOWER}+2", "5", False), ("(y+1)^2", "y^2+2y+1", True)]
+    texts = [rf"\boxed{{{answer}}}" for answer, _, _ in rows]
+    problems = [solve(reference) for _, reference, _ in rows]
+    alone = [verify(text, problem) for text, problem in zip(texts, problems, strict=True)]
+    verifier._same.cache_clear()
+    assert verify_many(texts[::-1], problems[::-1]) == alone[::-1]
+    assert alone == [same for _, _, same in rows]
+    with pytest.raises(ValueError):
+        verify_many(["", ""], [solve("3")])
+
+
+def test_a_slow_start_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cold disk SymPy takes seconds to import; counted as answering, that made the first wrong."""
+    wait = verifier.WALL_SECONDS + 0.5
+    slow = f"import time; time.sleep({wait}); from spark_lib import verify; verify._serve()"
+    monkeypatch.setattr(verifier, "_WORKER", verifier._Worker())
+    monkeypatch.setattr(verifier._WORKER, "_start", lambda: run_python(slow))
+    assert same_answer(r"\sin^2 z + \cos^2 z", "1")
+
+
+def test_works_off_the_main_thread() -> None:
+    """math-verify's own limits raise in any other thread, and all rewards were 0 (verl #5635)."""
+    pairs = [(f"{n}(x+1)", f"{n}x+{n + wrong}", not wrong) for n in range(20, 25) for wrong in (0, 1)]
+    found = {}
+
+    def ask(answer: str, reference: str) -> None:
+        found[reference] = verify(f"\\boxed{{{answer}}}", solve(reference))
+
+    threads = [threading.Thread(target=ask, args=pair[:2]) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {reference: same for _, reference, same in pairs}
+
+
+@pytest.mark.parametrize("when", ["between answers", "during an answer"])
+def test_a_killed_worker_is_replaced(when: str) -> None:
+    """The system kills processes when memory is short. That is no verdict: the answer is asked again."""
+    assert same_answer("30(x+1)", "30x+30")
+    worker = verifier._WORKER.process
+    if when == "during an answer":
+        os.kill(worker.pid, signal.SIGSTOP)  # so that it is surely killed before it answers
+        killer = threading.Timer(0.3, worker.kill)
+        killer.start()
+    else:
+        worker.kill()
+        worker.wait()
+    assert same_answer(f"31(x+{len(when)})", f"31x+31*{len(when)}")
+    assert verifier._WORKER.process.pid != worker.pid
+
+
+def test_an_interrupted_answer_leaves_no_reply_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C in a notebook the unread reply became the verdict of the next answer."""
+    assert same_answer("40(x+1)", "40x+40")
+
+    class Interrupted:
+        def __init__(self, process: subprocess.Popen) -> None:
+            self.stdin, self.stdout = process.stdin, self
+
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(verifier._WORKER, "process", Interrupted(verifier._WORKER.process))
+    with pytest.raises(KeyboardInterrupt):
+        same_answer("41(x+1)", "41x+41")
+    assert not same_answer("42(x+1)", "42x+41")
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without math-verify every answer would be wrong, and training would go on with rewards of 0."""
+    monkeypatch.setattr(verifier, "_WORKER", verifier._Worker())
+    monkeypatch.setattr(verifier._WORKER, "_start", lambda: run_python("raise SystemExit(1)"))
+    with pytest.raises(RuntimeError, match="did not start"):
+        same_answer("50(x+1)", "50x+50")
+
+
+def test_scripts_without_a_main_guard_forks_and_exits(tmp_path: Path) -> None:
+    """Spawned pools run the script again; a forked child read its parent's replies; workers outlived both."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from spark_lib import verify\n"
+        "print('started', verify.same_answer('2(x+1)', '2x+2'), verify._WORKER.process.pid, flush=True)\n"
+        "if not os.fork():\n"
+        "    print('child', verify.same_answer('3(x+1)', '3x+3'), verify._WORKER.process.pid, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print('parent', verify.same_answer('4(x+1)', '4x+4'), verify._WORKER.process.pid, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    verdicts = [" ".join(line[:2]) for line in lines]
+    assert verdicts == ["started True", "child True", "parent True"], done.stderr
+    assert lines[0][2] == lines[2][2] != lines[1][2]
+    deadline = time.monotonic() + 10
+    while any(_runs(int(line[2])) for line in lines) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_runs(int(line[2])) for line in lines)
+
+
+def _runs(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def test_the_worker_does_not_import_torch() -> None:
+    """Each worker imported PyTorch through problems.py: two more seconds and hundreds of MB each."""
+    code = "import sys, spark_lib.verify; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_thousands_of_plain_numbers_per_second() -> None:
+    """A verifier that sends every number through SymPy, or starts a process each, is slower than sampling."""
+    problem = solve("1,234")
+    texts = [f"We add and get \\boxed{{{number}}}." for number in range(2000)]
+    started = time.monotonic()
+    assert sum(verify_many(texts, [problem] * len(texts))) == 1
+    assert time.monotonic() - started < 2, "0.2 s on an idle core"
