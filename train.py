@@ -134,7 +134,7 @@ def main(argv: list[str]) -> None:
         run.save()
         if run.stopping:
             return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
-        run.finish(before, run.once("after", lambda: evaluation.measure(heldout, judged, roll, config)))
+        run.finish(before, evaluation.measure(heldout, judged, roll, config))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,12 @@ of which others share its batch or which process draws it.
 from dataclasses import dataclass
 
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from spark_lib.problems import Problem
+
+ROOM = 64  # tokens that a cache layer grows by
 
 
 @dataclass
@@ -89,6 +93,42 @@ def sample(
     return groups
 
 
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values, (rows, heads, tokens, width), with room for tokens to come.
+
+    transformers' own layer copies the whole cache for every token; on the CPU that took most of the time.
+    """
+
+    buffers: list[torch.Tensor] | None = None
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        old, new = self.get_seq_length(), self.get_seq_length() + keys.shape[2]
+        if self.buffers is None or new > self.buffers[0].shape[2]:
+            self.buffers = [x.new_empty(*x.shape[:2], new + ROOM, x.shape[3]) for x in (keys, values)]
+            if old:
+                self.buffers[0][:, :, :old], self.buffers[1][:, :, :old] = self.keys, self.values
+        self.buffers[0][:, :, old:new], self.buffers[1][:, :, old:new] = keys, values
+        self.keys, self.values = (buffer[:, :, :new] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self.buffers = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.buffers = None
+
+
+def roomy_cache(config) -> DynamicCache:
+    """An empty cache for a model of this config; layers of other kinds (sliding windows) stay as they are."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
 @torch.no_grad()
 def decode(
     model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float
@@ -107,34 +147,39 @@ def decode(
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)  # padded on the left
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-    cache = out.past_key_values
+    cache = roomy_cache(model.config)
+    out = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+        logits_to_keep=1,
+    )
     cache.batch_repeat_interleave(n)
     logits = out.logits[:, -1].repeat_interleave(n, 0)  # (rows, vocabulary)
     mask = mask.repeat_interleave(n, 0)
     position = positions[:, -1:].repeat_interleave(n, 0)
 
-    rows = torch.arange(len(logits), device=device)  # which responses are still being written
+    rows = torch.arange(len(logits), device=device)  # which responses the rows of the batch are
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
     tokens = torch.zeros(len(rows), max_new_tokens, dtype=torch.long, device=device)
     logprobs = torch.zeros(len(rows), max_new_tokens, device=device)
     lengths = torch.full((len(rows),), max_new_tokens, device=device)
     for t in range(max_new_tokens):
         token, logprob = draw(logits, uniforms[rows, t], temperature)
-        tokens[rows, t], logprobs[rows, t] = token, logprob
-        ended = torch.isin(token, stop)
-        lengths[rows[ended]] = t + 1
-        if ended.any():
-            keep = (~ended).nonzero().squeeze(1)
-            rows, token, mask, position = rows[keep], token[keep], mask[keep], position[keep]
-            cache.batch_select_indices(keep)
-        if len(rows) == 0 or t == max_new_tokens - 1:
+        tokens[rows, t], logprobs[rows, t] = token, logprob  # beyond a response's length they are never read
+        now = torch.isin(token, stop) & ~ended
+        lengths[rows[now]] = t + 1
+        ended |= now
+        count = int(ended.sum())
+        if count == len(rows) or t == max_new_tokens - 1:
             break
+        if count > len(rows) // 8:  # leaving costs a copy of the cache, so not for every single row
+            keep = (~ended).nonzero().squeeze(1)
+            rows, token, mask, position, ended = rows[keep], token[keep], mask[keep], position[keep], ended[keep]
+            cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         position = position + 1
-        out = model(
+        logits = model(
             input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-        )
-        logits = out.logits[:, -1]
+        ).logits[:, -1]
     tokens, logprobs, lengths = tokens.tolist(), logprobs.tolist(), lengths.tolist()
     return [(tokens[i][:length], logprobs[i][:length]) for i, length in enumerate(lengths)]
 

@@ -221,6 +221,7 @@ class Run:
             "before": before["skills"], "after": after["skills"], "steps": self.done,
             "sampled_tokens": self.sampled_tokens, "seconds": seconds,
         }
+        write(self.folder / "after.json", json.dumps(after, indent=1))
         write(self.folder / "summary.json", json.dumps(summary, indent=1))
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}
         report.write_report(self.folder, self.config, summary, read_lines(self.folder / "metrics.jsonl"), examples)

@@ -34,6 +34,7 @@ from spark_lib.verify import verify_many
 FOLDER = Path(__file__).with_name("starter_model")
 MIX = {"solve": 0.22, "pointwise": 0.38, "pairwise": 0.25, "reflect": 0.15}  # shares of the demonstrations
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
+DECAY = 250  # steps of the last phase
 SKILLED = 0.85  # what the probe must reach before the sloppy teacher takes over
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -157,14 +158,14 @@ def build_model(tokenizer, seed: int) -> LlamaForCausalLM:
     ))
 
 
-def batch_of_lessons(tokenizer, size: int, teacher: Teacher, rng: random.Random) -> list[list[torch.Tensor]]:
+def batch_of_lessons(tokenizer, size: int, mix: dict, teacher: Teacher, rng: random.Random) -> list[list[torch.Tensor]]:
     """The short, the middling and the long lessons of a batch, apart, so that little is padding. Each part is
     (ids, weights), both (rows, longest), padded on the right; tokens of weight 0 are not learned.
 
     What follows a solution (the comparison and the verdict) weighs more, or it stays at chance.
     """
     rows = []
-    for kind in rng.choices(list(MIX), list(MIX.values()), k=size):
+    for kind in rng.choices(list(mix), list(mix.values()), k=size):
         prompt, demonstration = lesson(kind, teacher, rng)
         solution, end, judgement = demonstration.partition("} ")
         before, after = encode_prompt(tokenizer, prompt), tokenizer.encode(solution + end)
@@ -208,37 +209,39 @@ def probe(model, tokenizer, count: int = 128) -> tuple[float, float]:
     return sum(right[:count]) / count, sum(right[count:]) / count
 
 
-def cold_start(seed: int = 0, teacher: Teacher = SLOPPY, max_steps: int = 4000, decay: int = 250, lr: float = 2e-3):
-    """(model, tokenizer) after supervised learning, deterministic by `seed`.
+def cold_start(seed: int = 0, max_steps: int = 4000, lr: float = 2e-3):
+    """(model, tokenizer) after supervised learning in three phases, deterministic by `seed`.
 
-    A faultless teacher first, until the probe passes: addition is learned in one sudden transition at a step that
-    no one can predict, so a probe ends this phase, never a fixed number of steps. Then `decay` steps of the sloppy
-    `teacher`, while the learning rate falls to zero. Raises RuntimeError if the transition does not come.
+    1. A faultless teacher solves, until the probe says that addition has arrived. It comes in one sudden transition at
+       a step that no one can predict: a probe must end the phase, and stopping early is no way to partial skill.
+    2. The faultless teacher also judges and reflects, until the probe says that judging has arrived.
+    3. DECAY steps of the sloppy teacher, while the learning rate falls to zero.
+
+    Raises RuntimeError if that takes more than `max_steps`.
     """
     tokenizer = build_tokenizer(seed)
     model = build_model(tokenizer, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     rng = random.Random(f"cold-start-{seed}")
-    remaining = None
+    phase, left = 1, DECAY
     for step in range(max_steps):
-        batch = batch_of_lessons(tokenizer, 32, FAULTLESS if remaining is None else teacher, rng)
-        rate = min(1.0, (step + 1) / 50) * (1.0 if remaining is None else remaining / decay)
-        optimizer.param_groups[0]["lr"] = lr * rate
+        teacher, mix = (SLOPPY if phase == 3 else FAULTLESS), ({"solve": 1.0} if phase == 1 else MIX)
+        batch = batch_of_lessons(tokenizer, 64 if phase == 1 else 32, mix, teacher, rng)
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50) * left / DECAY
         loss = learn(model, batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if remaining is not None:
-            remaining -= 1
-        if step % 50 == 49 or remaining == 0:
+        left -= phase == 3
+        if step % 50 == 49 or left == 0:
             solving, judging = probe(model, tokenizer)
-            print(f"cold start step {step + 1}: loss {loss:.3f}, solved {solving:.0%}, judged {judging:.0%}")
-            if remaining is None and solving >= SKILLED and judging >= SKILLED:
-                remaining = decay
-        if remaining == 0:
-            return model.eval(), tokenizer
+            print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, solved {solving:.0%}, judged {judging:.0%}", flush=True)
+            if left == 0:
+                return model.eval(), tokenizer
+            if phase == 1 and solving >= SKILLED or phase == 2 and min(solving, judging) >= SKILLED:
+                phase += 1
     raise RuntimeError(
-        f"The cold start (seed {seed}) did not learn addition within {max_steps} steps; "
+        f"The cold start (seed {seed}) stood in phase {phase} of 3 after {max_steps} steps; "
         "try another seed: python -m spark_lib.starter SEED"
     )
 

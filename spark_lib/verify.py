@@ -172,6 +172,8 @@ def _same(answer: str, reference: str) -> bool:
     number, gold_number = _number(answer), _number(reference)
     if number and gold_number:
         return _same_number(number, gold_number)
+    if gold_number and not re.search(r"[0-9\\]", answer):
+        return False  # plain words are no number; the worker need not be asked
     # Misread by math-verify: "3 4" as the sum 7, any \text{…} as a unit, the set {1, 2} as the point (1, 2).
     fences = {fence.groups() for fence in map(_FENCED.fullmatch, (answer, reference)) if fence}
     if len(fences) == 2 or re.search(r"\\boxed|\\fbox|\\text|\\mbox|(?<![_^0-9])[0-9]+ [0-9]", answer):

@@ -1,0 +1,119 @@
+"""Fixtures: a real tokenizer, tiny random models of several classes, a mock model with known logits, rollouts by hand.
+
+Nothing here needs a network or a checkpoint.
+"""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers as hf
+from peft import LoraConfig, get_peft_model
+
+from spark_lib.problems import Problem
+from spark_lib.rollout import Rollout
+from spark_lib.starter import build_tokenizer
+
+torch.set_num_threads(1)  # tiny matrices: a second thread only costs
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Byte-level BPE with a chat template; special tokens <|pad|> <|system|> <|user|> <|assistant|> <|end|>."""
+    return build_tokenizer(0)
+
+
+@pytest.fixture(scope="session")
+def tiny(tokenizer):
+    """tiny("llama") -> a fresh random model: 2 layers of width 32, weights large enough that every token matters.
+
+    mistral and gemma3 look back 8 tokens only; gemma2 caps its logits and granite divides them.
+    """
+    ends = {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
+            "initializer_range": 0.3}
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": tokenizer.pad_token_id}
+    configs = {
+        "llama": hf.LlamaConfig(**ends, **size),
+        "qwen2": hf.Qwen2Config(**ends, **size, tie_word_embeddings=True),
+        "gpt2": hf.GPT2Config(**ends, n_embd=32, n_layer=2, n_head=4, n_positions=256),  # dropout 0.1 in train mode
+        "mistral": hf.MistralConfig(**ends, **size, sliding_window=8),
+        "gemma3": hf.Gemma3TextConfig(**ends, **size, head_dim=8, sliding_window=8),
+        "gemma2": hf.Gemma2Config(**ends, **size, head_dim=8, sliding_window=256, final_logit_softcapping=2.0),
+        "granite": hf.GraniteConfig(**ends, **size, logits_scaling=4.0),
+    }
+
+    def build(name: str, seed: int = 0):
+        torch.manual_seed(seed)
+        return hf.AutoModelForCausalLM.from_config(configs[name]).eval()
+
+    return build
+
+
+def add_lora(model, seed: int = 0):
+    """The model with a LoRA adapter that already changes it: peft would start with B = 0."""
+    torch.manual_seed(seed)
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    return model.eval()
+
+
+class MockModel(torch.nn.Module):
+    """A language model with known logits: `table[first, last]` after a text that begins and ends with these tokens.
+
+    table: (vocabulary, vocabulary, vocabulary). The first token is read from the cache, where the mock keeps the text
+    as keys and values, so a row that got another row's cache draws from the wrong distribution. `sizes` lists the
+    rows of each forward pass.
+    """
+
+    def __init__(self, table: torch.Tensor, eos_token_id: int | list[int] | None):
+        super().__init__()
+        self.table = torch.nn.Parameter(table)
+        self.config = hf.LlamaConfig(num_hidden_layers=1, hidden_size=1, num_attention_heads=1, vocab_size=len(table))
+        self.generation_config = hf.GenerationConfig(eos_token_id=eos_token_id)
+        self.sizes: list[int] = []
+
+    def forward(self, input_ids, attention_mask, position_ids, use_cache, past_key_values=None, logits_to_keep=0):
+        assert use_cache and not self.training
+        assert torch.equal(position_ids, (attention_mask.cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :])
+        self.sizes.append(len(input_ids))
+        cache = hf.DynamicCache() if past_key_values is None else past_key_values
+        text, _ = cache.update(*[input_ids[:, None, :, None].float()] * 2, 0)  # (rows, 1, tokens, 1)
+        text = text[:, 0, :, 0].long()
+        assert text.shape == attention_mask.shape
+        first = text.gather(1, attention_mask.argmax(1, keepdim=True))
+        logits = self.table[first.expand_as(input_ids), input_ids]
+        return SimpleNamespace(logits=logits[:, -logits_to_keep:], past_key_values=cache)
+
+
+@pytest.fixture(scope="session")
+def arithmetic_problem():
+    """arithmetic_problem() -> 12 + 34 + 56 = ?, whose answer 102 does not occur in the question."""
+
+    def build(numbers: tuple[int, ...] = (12, 34, 56), **fields) -> Problem:
+        question = " + ".join(map(str, numbers)) + " = ?"
+        return Problem(f"Work it out.\n{question}", str(sum(numbers)), meta={"question": question}, **fields)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def rollout(arithmetic_problem):
+    r"""rollout("141") -> a finished response that works up to \boxed{141}; any field can be given."""
+
+    def build(answer: str = "141", problem: Problem | None = None, **fields) -> Rollout:
+        text = f"I add up. So \\boxed{{{answer}}}"
+        given = {"prompt_ids": [5, 6], "response_ids": [7, 8, 4], "text": text, "finished": True,
+                 "logprobs": [-1.0, -1.0, -1.0]}
+        return Rollout(problem or arithmetic_problem(), **given | fields)
+
+    return build
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(0)
