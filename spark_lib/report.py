@@ -105,7 +105,7 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
             curves.plot(steps, smooth(rewards), color=COLORS[kind], label=kind, linewidth=2)
             totals[kind] = sum(counts)
     curves.set(title="Reward in training (mean of 5 steps)", xlabel="step", ylabel="mean reward", ylim=(0, 1))
-    curves.legend(loc="lower right")
+    curves.legend(loc="lower right", frameon=False)
     if summary["before"]:
         pairs = zip(skill_rows(summary["before"]), skill_rows(summary["after"]))
         shown = [(label, x, y) for (label, x), (_, y) in pairs if None not in (x, y) and "says" not in label]
@@ -117,7 +117,7 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
             bars.bar_label(drawn, fmt="%.0f", fontsize=8)
         bars.set_xticks(range(len(labels)), labels, fontsize=8)
         bars.set(title=f"Held-out problems (n = {summary['after']['n']}, T = 1)", ylabel="% right", ylim=(0, 108))
-        bars.legend(loc="lower right")
+        bars.legend(loc="upper left", frameon=False)
     drawn = tokens.barh(list(totals), list(totals.values()), color=[COLORS[kind] for kind in totals])
     tokens.bar_label(drawn, fmt="{:,.0f}", padding=3, fontsize=8)
     tokens.margins(x=0.2)

@@ -32,10 +32,11 @@ from spark_lib.rollout import encode_prompt, sample
 from spark_lib.verify import verify_many
 
 FOLDER = Path(__file__).with_name("starter_model")
-MIX = {"solve": 0.22, "pointwise": 0.38, "pairwise": 0.25, "reflect": 0.15}  # shares of the demonstrations
+FIRST = {"solve": 0.9, "drill": 0.1}  # shares of the lessons in phase 1 of the cold start
+MIX = {"solve": 0.2, "pointwise": 0.35, "pairwise": 0.22, "reflect": 0.15, "drill": 0.08}  # and later
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
 DECAY = 250  # steps of the last phase
-SKILLED = 0.85  # what the probe must reach before the sloppy teacher takes over
+ARRIVED, SKILLED = 0.5, 0.75  # what the probe must reach: in solving to end phase 1, in both to end phase 2
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -103,7 +104,10 @@ def candidate(numbers, right: bool, rng: random.Random) -> tuple[str, str]:
 
 
 def lesson(kind: str, teacher: Teacher, rng: random.Random) -> tuple[str, str]:
-    """(prompt, demonstration) of one fresh training problem."""
+    """(prompt, demonstration) of one fresh training problem; "drill" is ten comparisons of two digits."""
+    if kind == "drill":  # without it, telling same from different digits stayed at chance
+        pairs = [(x := rng.choice("0123456789"), rng.choice((x, rng.choice("0123456789")))) for _ in range(10)]
+        return "Compare.", ", ".join(f"{x} {y} {'same' if x == y else 'differ'}" for x, y in pairs) + "."
     while True:
         numbers = (rng.randint(10, 99), rng.randint(10, 99), rng.randint(10, 99))
         question = "{} + {} + {} = ?".format(*numbers)
@@ -154,6 +158,7 @@ def build_model(tokenizer, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
+        initializer_range=0.06,  # the usual 0.02 is for wide models; addition arrives much later with it
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     ))
 
@@ -225,8 +230,8 @@ def cold_start(seed: int = 0, max_steps: int = 4000, lr: float = 2e-3):
     rng = random.Random(f"cold-start-{seed}")
     phase, left = 1, DECAY
     for step in range(max_steps):
-        teacher, mix = (SLOPPY if phase == 3 else FAULTLESS), ({"solve": 1.0} if phase == 1 else MIX)
-        batch = batch_of_lessons(tokenizer, 64 if phase == 1 else 32, mix, teacher, rng)
+        teacher, mix = (SLOPPY if phase == 3 else FAULTLESS), (FIRST if phase == 1 else MIX)
+        batch = batch_of_lessons(tokenizer, 32, mix, teacher, rng)
         optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50) * left / DECAY
         loss = learn(model, batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -235,10 +240,11 @@ def cold_start(seed: int = 0, max_steps: int = 4000, lr: float = 2e-3):
         left -= phase == 3
         if step % 50 == 49 or left == 0:
             solving, judging = probe(model, tokenizer)
-            print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, solved {solving:.0%}, judged {judging:.0%}", flush=True)
+            skills = f"solved {solving:.0%}, judged {judging:.0%}"
+            print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, {skills}", flush=True)
             if left == 0:
                 return model.eval(), tokenizer
-            if phase == 1 and solving >= SKILLED or phase == 2 and min(solving, judging) >= SKILLED:
+            if phase == 1 and solving >= ARRIVED or phase == 2 and min(solving, judging) >= SKILLED:
                 phase += 1
     raise RuntimeError(
         f"The cold start (seed {seed}) stood in phase {phase} of 3 after {max_steps} steps; "

@@ -150,9 +150,9 @@ def test_groups_that_teach_nothing_leave_no_rows(graded):
 
 
 def test_fractional_rewards_give_fractional_advantages(graded):
-    """Guards partial rewards against rounding: 0.25 and 0.75 differ although both are neither 0 nor 1."""
-    (row,) = rows_of_groups([graded("solve", [0.25, 0.75, 0.25, 0.75], [1] * 4)], Config())
-    assert row.advantages == pytest.approx([-1, 1, -1, 1], abs=1e-4)
+    """Guards partial rewards against rounding: all of these are below one half, and yet the third is the best."""
+    (row,) = rows_of_groups([graded("solve", [0.1, 0.1, 0.4, 0.2], [1] * 4)], Config())
+    assert row.advantages == pytest.approx([-0.816, -0.816, 1.633, 0.0], abs=1e-3)
 
 
 def test_kinds_are_weighted_and_a_weight_of_zero_drops_them(graded):

@@ -15,6 +15,8 @@ REPO = Path(__file__).parents[1]
 # Small enough to take seconds, large enough that every kind has groups with something to teach.
 SMALL = ["max_steps=6", "save_every=2", "problems_per_step=6", "judge_share=0.4", "eval.limit=12", "run_name=a"]
 
+ADAPTER = Path("adapter") / "adapter_model.safetensors"
+
 
 def environment() -> dict:
     return os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "0"}
@@ -36,7 +38,7 @@ def wait_for_steps(process: subprocess.Popen, metrics: Path, count: int) -> None
 
 
 def adapter(run: Path, step: int = 6) -> bytes:
-    return (run / f"checkpoint-{step}" / "adapter" / "adapter_model.safetensors").read_bytes()
+    return (run / f"checkpoint-{step}" / ADAPTER).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,8 @@ def test_kill_in_the_middle_of_a_checkpoint(whole, tmp_path):
         f"sys.argv = ['train.py', *{SMALL!r}]; sys.path.insert(0, {str(REPO)!r})\n"
         f"runpy.run_path({str(REPO / 'train.py')!r}, run_name='__main__')"
     )
-    dead = subprocess.run([sys.executable, "-c", die], cwd=tmp_path, env=environment(), capture_output=True, timeout=300)
+    words = [sys.executable, "-c", die]
+    dead = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, timeout=300)
     run = tmp_path / "runs" / "a"
     assert dead.returncode == -signal.SIGKILL
     assert (run / "checkpoint-4.partial").exists() and not (run / "checkpoint-4").exists()
@@ -139,13 +142,14 @@ def test_two_processes_learn_the_same(tmp_path, words):
     settings = [*SMALL, "eval.limit=0", "max_steps=3", *words]
     done = train(tmp_path, *settings)
     assert done.returncode == 0, done.stderr
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision", "no"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launcher += ["--mixed_precision", "no"]
     both = subprocess.run(
         [*launcher, str(REPO / "train.py"), *settings, "run_name=b"], cwd=tmp_path,
         env=environment(), capture_output=True, text=True, timeout=300,
     )
     assert both.returncode == 0, both.stderr
-    one, two = (load_file(tmp_path / "runs" / name / "checkpoint-3" / "adapter" / "adapter_model.safetensors") for name in "ab")
+    one, two = (load_file(tmp_path / "runs" / name / "checkpoint-3" / ADAPTER) for name in "ab")
     assert one.keys() == two.keys()
     for name in one:
         assert (one[name] - two[name]).abs().max() < 1e-5, name
