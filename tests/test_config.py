@@ -84,7 +84,7 @@ def yaml_file(tmp_path):
         (["nowhere.yaml"], "nowhere.yaml"),
         (["a.yaml", "b.yaml"], "b.yaml"),
         (["resume=nowhere"], "resume"),
-        (["a.yaml", "resume=nowhere"], "resume"),
+        (["a.yaml", "resume=nowhere"], "resume: the folder has its own config"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words, message):

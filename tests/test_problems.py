@@ -54,8 +54,8 @@ def test_arithmetic_splits_are_disjoint():
 
 def test_arithmetic_answers_are_right():
     """Guards the reference answers, which every reward rests on; and that no question comes twice."""
-    problems = load_problems("arithmetic", "train", limit=300, seed=3)
-    assert len(set(questions(problems))) == len(problems) == 300
+    problems = load_problems("arithmetic", "train", limit=3000, seed=3)
+    assert len(set(questions(problems))) == len(problems) == 3000
     for problem in problems:
         a, b, c = map(int, re.fullmatch(r"(\d\d) \+ (\d\d) \+ (\d\d) = \?", problem.meta["question"]).groups())
         assert problem.answer == str(a + b + c)

@@ -29,7 +29,7 @@ class Script:
         for problem, answer in zip(problems, shown):
             if problem.kind == "pointwise":
                 verdict = self.verdicts[answer]
-                r = self.rollout(problem=problem, text=f"\\boxed{{{verdict}}}", reward=float(verdict == "Yes"))
+                r = self.rollout(problem=problem, text=f"\\boxed{{{verdict}}}", reward=float(verdict == problem.answer))
             else:
                 text = self.reflections[answer]
                 r = self.rollout(problem=problem, text=text, reward=float(extract_boxed(text) == problem.answer))
