@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from spark_lib import evaluation, seeds
 from spark_lib.config import Config, ConfigError, help_text, load_config
 from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
-from spark_lib.model import load_model, trainable
+from spark_lib.model import adapter_dropout, load_model, trainable
 from spark_lib.problems import Problem, load_problems, problems_of_step
 from spark_lib.recycle import recycle
 from spark_lib.rewards import load_rule
@@ -79,13 +79,14 @@ class Spark:
         if not rows:
             return {"update/rows": 0}
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
-        batches = [pack(b, accelerator.device, model.dtype) for b in micro_batches(mine, config.micro_batch_tokens)]
+        batches = micro_batches(mine, config.micro_batch_tokens)
         first: list[torch.Tensor] = []  # log-probs before the first of the updates
         totals = torch.zeros(4, dtype=torch.float64)  # loss, tokens, clipped tokens, KL summed over tokens
-        with self.clock("train"):
+        with self.clock("train"), adapter_dropout(model):
             torch.manual_seed(seeds.number(config.seed, step, "dropout"))
             for _ in range(config.updates_per_step):
-                for i, batch in enumerate(batches):
+                for i, batch_rows in enumerate(batches):
+                    batch = pack(batch_rows, accelerator.device, model.dtype)
                     logprobs = response_logprobs(model, batch, config.temperature)
                     if len(first) == i:
                         first.append(logprobs.detach())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -149,8 +149,11 @@ def load_config(argv: list[str]) -> Config:
         wanted = "resume: no run to go on with," if resume else "no config file"
         raise ConfigError(f"{wanted} {file} does not exist")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(file))
-    except yaml.YAMLError as error:
+        content = OmegaConf.load(file)
+        if not isinstance(content, DictConfig):
+            raise ConfigError(f"{file}: expected lines 'key: value'")
+        merged = OmegaConf.merge(OmegaConf.structured(Config), content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
@@ -158,18 +161,21 @@ def load_config(argv: list[str]) -> Config:
         try:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word}: {explain(error)}") from error
-    config = OmegaConf.to_object(merged)
+            raise ConfigError(f"{word}: {explain(error, word.split('=')[0])}") from error
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{file}: {explain(error)}") from error
     config.run_name = config.run_name or file.stem
     check(config)
     return config
 
 
-def explain(error: Exception) -> str:
-    """One line: what was wrong with which key, and the nearest real key for a typo."""
+def explain(error: Exception, asked: str = "") -> str:
+    """One line: what was wrong with which key, and the real key nearest to the one `asked` for."""
     name = getattr(error, "full_key", None) or ""
     if isinstance(error, ConfigKeyError):
-        near = difflib.get_close_matches(name, leaves(), n=1)
+        near = difflib.get_close_matches(asked or name, leaves(), n=1)
         return f"there is no key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; see --help for all keys")
     return f"{name}: {str(error).splitlines()[0]}"
 

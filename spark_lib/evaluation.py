@@ -13,7 +13,7 @@ from spark_lib.problems import Problem
 from spark_lib.recycle import recycle_kind
 from spark_lib.reflect import Sampler, judge_and_reflect
 from spark_lib.rollout import Rollout
-from spark_lib.verify import extract_boxed
+from spark_lib.verify import verify
 
 PER_PROBLEM = 4  # responses from which the candidates of the judge problems are taken
 
@@ -78,4 +78,5 @@ def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:
 
 def said(word: str, rollouts: list[Rollout]) -> float | None:
     """Share of judge rollouts whose verdict is `word`."""
-    return sum(extract_boxed(r.text) == word for r in rollouts) / len(rollouts) if rollouts else None
+    said_it = [verify(r.text, Problem("", word, r.problem.kind)) for r in rollouts]
+    return sum(said_it) / len(said_it) if said_it else None

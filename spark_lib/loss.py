@@ -185,16 +185,16 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     hidden = base.get_decoder()(
-        input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        input_ids=batch.input_ids, attention_mask=layer_masks(base.config, batch), position_ids=batch.positions,
+        use_cache=False,
     ).last_hidden_state
     valid = batch.valid.bool()
     rows = valid.nonzero()[:, 0]
     hidden = hidden[rows, batch.source[valid]]  # (response tokens, width)
     target = batch.target[valid]
-    head = base.get_output_embeddings()
 
     def logprobs(hidden: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        logits = head(hidden).float() / temperature
+        logits = to_logits(base, hidden).float() / temperature
         return logits.gather(1, target[:, None]).squeeze(1) - logits.logsumexp(1)
 
     chunks = zip(hidden.split(LOGIT_CHUNK), target.split(LOGIT_CHUNK))
@@ -203,6 +203,26 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
     else:
         flat = torch.cat([checkpoint(logprobs, h, t, use_reentrant=False) for h, t in chunks])
     return torch.zeros_like(batch.weights).masked_scatter(valid, flat)
+
+
+def layer_masks(config, batch: Batch):
+    """The mask in the form that the model takes: windowed too for layers with a sliding window, which by position,
+    not by column, reaches back over the prompt. transformers uses a mask of four dimensions as it is."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if not window or kinds is not None and "sliding_attention" not in kinds:
+        return batch.mask
+    distance = batch.positions[:, None, :, None] - batch.positions[:, None, None, :]
+    windowed = batch.mask.masked_fill(distance >= window, torch.finfo(batch.mask.dtype).min)
+    return windowed if kinds is None else {"full_attention": batch.mask, "sliding_attention": windowed}
+
+
+def to_logits(base, hidden: torch.Tensor) -> torch.Tensor:
+    """What the model's own forward makes of hidden states: the head, then Cohere's and Granite's scale, Gemma's cap."""
+    logits = base.get_output_embeddings()(hidden)
+    logits = logits * getattr(base.config, "logit_scale", 1.0) / getattr(base.config, "logits_scaling", 1.0)
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def joint_loss(

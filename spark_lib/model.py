@@ -45,7 +45,20 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
         task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
     ))
-    return model, tokenizer
+    return model.eval(), tokenizer
+
+
+@contextlib.contextmanager
+def adapter_dropout(model):
+    """Within this block the adapter's dropout is on, and nothing else: the base stays as it samples."""
+    dropouts = [layer.lora_dropout for layer in model.modules() if isinstance(layer, LoraLayer)]
+    for dropout in dropouts:
+        dropout.train()
+    try:
+        yield
+    finally:
+        for dropout in dropouts:
+            dropout.eval()
 
 
 def load_trained(folder: str | Path, device: torch.device | str = "cpu"):

@@ -50,6 +50,8 @@ def split_of(question: str) -> str:
 
 def arithmetic(split: str, limit: int, seed: int) -> list[Problem]:
     """`limit` different additions a + b + c with 10 <= a, b, c <= 99: the quickstart's task."""
+    if limit > 50_000:
+        raise ConfigError(f"data: arithmetic has at most 50,000 problems a split, {limit:,} were asked for")
     rng = seeds.rng("arithmetic", split, seed)
     seen: set[str] = set()
     problems = []
@@ -69,14 +71,19 @@ def jsonl_file(path: Path, split: str) -> list[Problem]:
     ConfigError naming file and line.
     """
     problems, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"data: {path} is not UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) and row[k] for k in ("prompt", "answer")):
+        fields = (row.get("prompt"), row.get("answer")) if isinstance(row, dict) else (None,)
+        if not all(isinstance(value, str) and value.strip() for value in fields):
             raise ConfigError(f'data: {path}, line {number}: expected an object with texts "prompt" and "answer"')
         question = row["prompt"].strip()
         if question not in seen and split_of(question) == split:

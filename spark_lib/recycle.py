@@ -46,11 +46,15 @@ def recycle(groups: list[list[Rollout]], rng: random.Random, config) -> list[Pro
     leak into it. The same groups and rng give the same problems.
     """
     kinds, shares = config.recycle.kinds, config.recycle.shares
-    total = sum(shares.get(kind, 0) for kind in kinds)
+    if not kinds:
+        return []
+    # As many as the budget has, each kind drawn with its share at even distances: so none is lost to rounding.
+    total, start = sum(shares.get(kind, 0) for kind in kinds), rng.random()
+    ends = [config.judge_problems * sum(shares.get(k, 0) for k in kinds[: i + 1]) / total for i in range(len(kinds))]
+    places = [int(end + start) for end in ends]
     problems = []
-    for kind in kinds:
-        count = round(config.judge_problems * shares.get(kind, 0) / total)
-        problems += recycle_kind(kind, count, groups, rng, config.recycle)
+    for kind, before, after in zip(kinds, [0, *places], [*places[:-1], config.judge_problems]):
+        problems += recycle_kind(kind, after - before, groups, rng, config.recycle)
     rng.shuffle(problems)
     return problems
 
@@ -68,7 +72,8 @@ def recycle_kind(
             shown = rng.choice(right[i])
             problems.append(replace(shown.problem, meta=shown.problem.meta | {"demonstration": shown.text}))
     elif kind == "pairwise":
-        right_is_a = [k % 2 == 0 for k in range(count)]
+        first = rng.randrange(2)  # so that an odd count favours neither place
+        right_is_a = [(k + first) % 2 == 0 for k in range(count)]
         rng.shuffle(right_is_a)
         for i, a_wins in zip(draw([i for i in has_right if wrong[i]], count, rng), right_is_a):
             pair = [rng.choice(right[i]), rng.choice(wrong[i])]
@@ -99,7 +104,8 @@ def about(
 ) -> Problem:
     """One problem of `kind` about the candidates `shown`; `right` are right responses to the same question."""
     trace = view == "trace" or view == "both" and rng.random() < 0.5
-    answers = [extract_boxed(r.text) or r.text.strip() for r in shown]
+    boxes = [extract_boxed(r.text) for r in shown]
+    answers = [r.text.strip() if box is None else box for r, box in zip(shown, boxes)]
     texts = [r.text.strip() for r in shown] if trace else answers
     source = shown[0].problem
     question = source.meta["question"]

@@ -1,7 +1,7 @@
 """Rewards: the verifier's mark for every rollout, by the built-in rule or by the user's own."""
 
 import importlib.util
-import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +20,7 @@ def load_rule(spec: str) -> Rule:
         raise ConfigError(f"verifier: expected 'file.py:function' with a file that exists, got '{spec}'")
     module_spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up there
     module_spec.loader.exec_module(module)
     rule = getattr(module, name, None)
     if not callable(rule):
@@ -31,12 +32,15 @@ def mark(groups: list[list[Rollout]], rule: Rule | None) -> None:
     """Set the reward in [0, 1] of every rollout.
 
     An own rule marks solving and reflecting; a verdict (Yes / No, A / B) is right or wrong by the built-in rule.
+    A response that was cut off at the token limit gets 0 unread: else a policy learns to box early and ramble on.
     Raises ConfigError, naming the problem, if the rule raises or returns something that is no number in [0, 1].
     """
     rollouts = [r for group in groups for r in group]
-    own = [r for r in rollouts if rule and r.problem.kind in ("solve", "reflect")]
-    for r in own:
-        r.reward = own_mark(rule, r)
+    for r in rollouts:
+        if not r.finished:
+            r.reward = 0.0
+        elif rule and r.problem.kind in ("solve", "reflect"):
+            r.reward = own_mark(rule, r)
     built_in = [r for r in rollouts if r.reward is None]
     for r, right in zip(built_in, verify_many([r.text for r in built_in], [r.problem for r in built_in])):
         r.reward = float(right)
@@ -48,7 +52,6 @@ def own_mark(rule: Rule, rollout: Rollout) -> float:
         reward = rule(rollout.text, rollout.problem)
     except Exception as error:  # whatever a user's rule may raise; it is reported, not swallowed
         raise ConfigError(f"verifier: your rule raised {type(error).__name__}: {error}; {about}") from error
-    is_number = isinstance(reward, int | float) and not math.isnan(reward)
-    if not is_number or not 0 <= reward <= 1:
+    if not isinstance(reward, int | float) or not 0 <= reward <= 1:
         raise ConfigError(f"verifier: your rule must return a number from 0 to 1, got {reward!r}; {about}")
     return float(reward)

@@ -181,7 +181,6 @@ def test_packed_logprobs_are_those_of_plain_forward_passes(model):
             assert (logprobs[len(expected) :] == 0).all()
 
 
-@pytest.mark.xfail(reason="response_logprobs: no sliding window in the packed mask, no logit scale or cap", strict=True)
 @pytest.mark.parametrize("name", ["mistral", "gemma3", "gemma2", "granite"])
 @torch.no_grad()
 def test_packed_logprobs_of_models_with_windows_and_scaled_logits(tiny, name):

@@ -114,7 +114,6 @@ def test_a_bad_line_is_named(jsonl, bad):
         load_problems(file)
 
 
-@pytest.mark.xfail(reason="jsonl_file: splitlines() also cuts at U+2028, U+0085 and others, legal in JSON", strict=True)
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
 def test_a_line_ends_at_a_newline_only(jsonl, separator):
     """Guards texts from the web: JSON keeps these separators as they are, so they do not end a line of the file."""
@@ -122,7 +121,6 @@ def test_a_line_ends_at_a_newline_only(jsonl, separator):
     assert f"0{separator}+ 1" in [q for split in SPLITS for q in questions(load_problems(file, split))]
 
 
-@pytest.mark.xfail(reason="jsonl_file: checked before strip(), so spaces pass and leave an empty text", strict=True)
 @pytest.mark.parametrize("row", [{"prompt": "  ", "answer": "2"}, {"prompt": "1 + 1", "answer": "\n"}])
 def test_spaces_are_no_question_and_no_answer(jsonl, row):
     """Guards against an empty reference, that no response can match: every group of it would be all wrong."""
@@ -131,7 +129,6 @@ def test_spaces_are_no_question_and_no_answer(jsonl, row):
         load_problems(file)
 
 
-@pytest.mark.xfail(reason="jsonl_file: a file in another encoding ends in a UnicodeDecodeError traceback", strict=True)
 def test_a_file_in_another_encoding_is_named(tmp_path):
     """Guards the user of an old file: one line that names it."""
     path = tmp_path / "latin.jsonl"

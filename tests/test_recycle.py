@@ -151,7 +151,6 @@ def test_nothing_leaks_into_the_answer_view(groups, rng):
     assert shapes["Yes"] == shapes["No"] and len(shapes["Yes"]) == 3  # the three phrasings
 
 
-@pytest.mark.xfail(reason="about: `extract_boxed(text) or text` takes an empty box for no box", strict=True)
 def test_an_empty_box_does_not_show_the_trace(rollout, rng):
     r"""Guards the answer view against \boxed{}: its reasoning would be shown, and copied into the demonstration."""
     group = [rollout("102", reward=1.0), rollout("", reward=0.0)]
@@ -200,7 +199,6 @@ def test_a_and_b_are_right_equally_often(groups, count):
         assert Counter(problem.answer for problem in problems) == {"A": count // 2, "B": count // 2}
 
 
-@pytest.mark.xfail(reason="recycle_kind: an odd count gives A one more, a single pair is always A", strict=True)
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_and_b_are_right_equally_often_at_odd_counts(groups, count):
     """Guards small steps: what one step cannot balance, the next ones must."""
@@ -235,7 +233,6 @@ def test_shares_divide_the_budget(groups, rng):
     assert made == {"pointwise": 9, "pairwise": 3}
 
 
-@pytest.mark.xfail(reason="recycle rounds each kind by itself: 1 problem for 3 kinds becomes 0", strict=True)
 @pytest.mark.parametrize("problems", [1, 2, 4, 5])
 def test_small_budgets_are_spent_to_the_last_problem(groups, rng, problems):
     """Guards small steps: a budget that check() accepted must not round down to policy-only training."""
