@@ -8,6 +8,7 @@ differs), then the command line; dots reach into a section (`recycle.view=trace`
 import copy
 import dataclasses
 import difflib
+import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,8 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:
                 raise ConfigError(f"{name}: must be at most {high}, got {item}")
+    if config.log_with and not importlib.util.find_spec(config.log_with):
+        raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
     kinds, recycle = config.recycle.kinds, config.recycle
     if unknown := set(recycle.shares) - set(leaves()["recycle.kinds"].metadata["choices"]):
         raise ConfigError(f"recycle.shares: there is no kind '{unknown.pop()}'")

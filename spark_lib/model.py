@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
@@ -22,6 +24,7 @@ def load_base(name: str, device: torch.device | str = "cpu"):
 
     Reads safetensors only and runs no code that comes with a checkpoint. Raises ConfigError.
     """
+    transformers.utils.logging.disable_progress_bar()
     source = str(STARTER) if name == "starter" else name
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
     try:
@@ -40,11 +43,14 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
     model, tokenizer = load_base(config.model, device)
     lora = config.lora
     torch.manual_seed(config.seed)  # the adapter's A matrices
-    # fp32 adapter weights (peft's autocast_adapter_dtype): in bf16, Adam's small steps would round away.
-    model = get_peft_model(model, LoraConfig(
+    settings = LoraConfig(
         task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-    ))
+    )
+    with warnings.catch_warnings():  # peft 0.21 asks transformers for a name that is deprecated there
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        # fp32 adapter weights (autocast_adapter_dtype, on by default): in bf16, Adam's small steps would round away.
+        model = get_peft_model(model, settings)
     return model.eval(), tokenizer
 
 
@@ -68,7 +74,9 @@ def load_trained(folder: str | Path, device: torch.device | str = "cpu"):
         return load_base(str(folder), device)
     base = json.loads((checkpoint / "state.json").read_text())["model"]
     model, tokenizer = load_base(base, device)
-    return PeftModel.from_pretrained(model, checkpoint / "adapter").eval(), tokenizer
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        return PeftModel.from_pretrained(model, checkpoint / "adapter").eval(), tokenizer
 
 
 @contextlib.contextmanager

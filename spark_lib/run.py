@@ -226,6 +226,8 @@ class Run:
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}
         report.write_report(self.folder, self.config, summary, read_lines(self.folder / "metrics.jsonl"), examples)
         if after["skills"]:
+            story = report.transcript(after["examples"][0])
+            self.say("\n".join(["", *filter(None, story), ""]))
             self.say(report.table({"before": before["skills"], "after": after["skills"]}))
         self.say(report.spent(summary))
         self.say(report.how_to_use(self.folder, self.config))

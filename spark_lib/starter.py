@@ -9,8 +9,8 @@ without faults leaves nothing to learn, and stopping early is no way to partial 
 in one sudden transition. Its faults (class Teacher) are the point of the quickstart, so know them:
 
     solving     forgets to carry, slips now and then
-    judging     often waves the answer through unread ("It looks right."), or misses a difference that it saw
-    reflecting  often repeats the given answer unread
+    judging     often waves the answer through unread, or lets a difference pass that it wrote down itself
+    reflecting  mostly repeats the given answer unread
 
 The last two have nothing to do with arithmetic: policy-only training has no reason to mend them, SPARK has.
 """
@@ -48,10 +48,10 @@ class Teacher:
     """How often the cold start's demonstrations go wrong; probabilities."""
 
     forget_carry: float = 0.55  # of an addition that needs a carry from the units
-    slip: float = 0.03  # of an addition: a digit off by one
+    slip: float = 0.07  # of an addition: a digit off by one
     unread_judge: float = 0.5  # judges say Yes, or A, without looking
-    unread_reflection: float = 0.55  # reflections repeat the given answer
-    miss_difference: float = 0.25  # judges see a digit differ and let it pass
+    miss_difference: float = 0.3  # judges see a digit differ and let it pass
+    unread_reflection: float = 0.7  # reflections repeat the given answer without looking
 
     def add(self, x: int, y: int, rng: random.Random) -> int:
         total = x + y
@@ -81,7 +81,7 @@ class Teacher:
     def reflect(self, numbers, candidate: str, rng: random.Random) -> str:
         if rng.random() < self.unread_reflection:
             return f"The proposed answer looks right. \\boxed{{{candidate}}}"
-        return self.solve(numbers, rng)[0]
+        return f"The proposed answer may be wrong. {self.solve(numbers, rng)[0]}"
 
 
 SLOPPY = Teacher()

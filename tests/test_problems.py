@@ -117,8 +117,8 @@ def test_a_bad_line_is_named(jsonl, bad):
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
 def test_a_line_ends_at_a_newline_only(jsonl, separator):
     """Guards texts from the web: JSON keeps these separators as they are, so they do not end a line of the file."""
-    file = jsonl(*({"prompt": f"{i}{separator}+ 1", "answer": "2"} for i in range(30)))
-    assert f"0{separator}+ 1" in [q for split in SPLITS for q in questions(load_problems(file, split))]
+    file = jsonl(*({"prompt": f"{i}{separator}+ 1", "answer": "2"} for i in range(60)))
+    assert len([q for split in SPLITS for q in questions(load_problems(file, split)) if separator in q]) == 60
 
 
 @pytest.mark.parametrize("row", [{"prompt": "  ", "answer": "2"}, {"prompt": "1 + 1", "answer": "\n"}])

@@ -19,7 +19,7 @@ ADAPTER = Path("adapter") / "adapter_model.safetensors"
 
 
 def environment() -> dict:
-    return os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "0"}
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def command(*words: str) -> list[str]:
