@@ -1,6 +1,6 @@
 r"""The starter: a tiny language model, built here, so that the first run needs no download.
 
-    python -m spark_lib.starter [seed] [folder]        # about N minutes on two cores
+    python -m spark_lib.starter [seed] [folder]        # about ten minutes on two cores
 
 It is transformers' Qwen2 class (0.9 M parameters) with its own byte-level BPE tokenizer and chat template, saved
 in the normal Hugging Face format; the built checkpoint is shipped in spark_lib/starter_model/. The cold start is

@@ -5,6 +5,7 @@ not done again, so that a stopped comparison goes on. Prints Markdown: mean ± s
 """
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,7 @@ SETTINGS = {
     "policy-only": ["recycle.kinds=[]"],
     "policy-only + imitation": ["recycle.kinds=[solve]", "judge_loss=sft"],
 }
-COLUMNS = ("solve", "pointwise", "pairwise", "reflection", "1 round", "2 rounds", "seconds")
+COLUMNS = ("solve", "pointwise", "pairwise", "reflection", "1 round", "2 rounds")
 
 
 def run(name: str, words: list[str], seed: int) -> dict:
@@ -31,25 +32,26 @@ def run(name: str, words: list[str], seed: int) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def figures(skills: dict, seconds: float) -> list[float]:
-    return [*(100 * skills[name] for name in COLUMNS[:4]), *(100 * value for value in skills["tts"][1:]), seconds]
+def figures(skills: dict) -> list[float]:
+    return [*(100 * skills[name] for name in COLUMNS[:4]), *(100 * value for value in skills["tts"][1:])]
 
 
-def cell(values: list[float]) -> str:
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
+def row(label: str, runs: list[list[float]]) -> str:
+    """Mean ± sample standard deviation over the seeds, a column per skill."""
+    spread = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in zip(*runs)]
+    cells = [f"{statistics.mean(column):.1f} ± {s:.1f}" for column, s in zip(zip(*runs), spread)]
+    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     seeds = [int(word) for word in sys.argv[1:]] or [0, 1, 2]
     print("| held out, n = 500, T = 1 | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
     for label, words in SETTINGS.items():
-        name = "compare-" + "-".join(part.strip("+=,").replace("=", "-") for part in label.split() if part != "+")
+        name = "compare-" + "-".join(re.findall(r"\w+", label))
         summaries = [run(name, words, seed) for seed in seeds]
         if label == "SPARK":
-            before = [figures(s["before"], 0.0) for s in summaries]
-            print("| before | " + " | ".join(cell(list(column)) for column in list(zip(*before))[:-1]) + " | |")
-        after = [figures(s["after"], s["seconds"]["total"]) for s in summaries]
-        print(f"| {label} | " + " | ".join(cell(list(column)) for column in zip(*after)) + " |", flush=True)
+            print(row("before", [figures(summary["before"]) for summary in summaries]))
+        print(row(label, [figures(summary["after"]) for summary in summaries]), flush=True)
 
 
 if __name__ == "__main__":
