@@ -5,6 +5,7 @@ judge and reflection problems, teach the same model to judge and reflect. Each l
 `python train.py --help` prints every key; `python train.py resume=runs/<name>` goes on with a stopped run.
 """
 
+import math
 import sys
 
 import torch
@@ -36,6 +37,7 @@ def train(spark: "Spark", data: list[Problem], run: Run) -> None:
             source = spark.roll(problems, config.group_size, (step, "start"), start_model=True)
         recycled = recycle(source, seeds.rng(config.seed, step, "recycle"), config)
 
+        spark.set_learning_rate(run.progress)
         unlearned, judged, demonstrations = groups, [], []
         if config.schedule == "alternate":  # the authors' order: judge with weights that already learned to solve
             spark.update(unlearned, [], step)
@@ -63,6 +65,11 @@ class Spark:
         self.optimizer = torch.optim.AdamW(trainable(self.model), lr=config.lr, weight_decay=0.0)
         rule = load_rule(config.verifier) if config.verifier else None
         self.roll = Sampler(self.model, self.tokenizer, config, self.accelerator, rule, self.clock)
+
+    def set_learning_rate(self, progress: float) -> None:
+        """progress: the part of the run that is done, from 0 to 1."""
+        factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        self.optimizer.param_groups[0]["lr"] = self.config.lr * factor[self.config.lr_schedule]
 
     def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: int) -> dict[str, float]:
         """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.

@@ -106,6 +106,8 @@ class Config:
     beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
     updates_per_step: int = key(1, "optimiser updates on the same rollouts; 1 is strictly on-policy", 1)
     lr: float = key(1e-5, "learning rate", 0)
+    lr_schedule: str = key("constant", "linear and cosine fall to 0 at max_steps or max_sampled_tokens",
+                           choices=("constant", "linear", "cosine"))
     max_grad_norm: float = key(1.0, "gradients are scaled down to this norm", 0)
     micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update, padding included", 1)
     lora: Lora = key(Lora, "")

@@ -169,6 +169,12 @@ class Run:
                 self.seconds_before = dict(self.clock.seconds)
                 yield self.done
 
+    @property
+    def progress(self) -> float:
+        """The part of the run that is done: of its steps, or of its sampled tokens if that is more."""
+        limit = self.config.max_sampled_tokens or float("inf")
+        return min(1.0, max(self.done / self.config.max_steps, self.sampled_tokens / limit))
+
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
         """Count the step as done and write its metrics, seconds and one sample of each kind."""
         tokens = sum(len(r.response_ids) for group in groups for r in group)

@@ -48,7 +48,7 @@ class Teacher:
     """How often the cold start's demonstrations go wrong; probabilities."""
 
     forget_carry: float = 0.55  # of an addition that needs a carry from the units
-    slip: float = 0.07  # of an addition: a digit off by one
+    slip: float = 0.03  # of an addition: a digit off by one
     unread_judge: float = 0.5  # judges say Yes, or A, without looking
     miss_difference: float = 0.3  # judges see a digit differ and let it pass
     unread_reflection: float = 0.7  # reflections repeat the given answer without looking

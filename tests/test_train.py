@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
+
+from spark_lib.config import ConfigError, load_config
 
 REPO = Path(__file__).parents[1]
 # Small enough to take seconds, large enough that every kind has groups with something to teach.
@@ -169,3 +172,46 @@ def test_mistakes_get_one_clear_line(tmp_path, words, expected):
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and expected in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("schedule, halfway, end", [("constant", 1.0, 1.0), ("linear", 0.5, 0.0), ("cosine", 0.5, 0.0)])
+def test_learning_rate_follows_the_schedule(schedule, halfway, end):
+    """A schedule that is read but not applied changes nothing and nobody notices."""
+    from train import Spark
+
+    optimizer = SimpleNamespace(param_groups=[{"lr": None}])
+    spark = SimpleNamespace(optimizer=optimizer, config=SimpleNamespace(lr=2.0, lr_schedule=schedule))
+    for progress, factor in ((0.0, 1.0), (0.5, halfway), (1.0, end)):
+        Spark.set_learning_rate(spark, progress)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 * factor)
+
+
+def test_a_tracker_that_is_not_installed_is_an_error(monkeypatch):
+    """accelerate drops a tracker that it cannot import in silence, and the curves are missed after the run."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install trackio"):
+        load_config(["log_with=trackio"])
+
+
+@pytest.mark.parametrize("words, kinds", [
+    (["recycle.kinds=[]"], {"solve"}),
+    (["recycle.kinds=[reflect]", "recycle.view=trace"], {"solve", "reflect"}),
+    (["schedule=alternate", "loss=grpo"], {"solve", "pointwise", "pairwise", "reflect"}),
+    (["recycle.from_start=true", "weights.solve=0"], {"solve", "pointwise", "pairwise", "reflect"}),
+    (["updates_per_step=3", "loss=dr_grpo", "beta=0"], {"solve", "pointwise", "pairwise", "reflect"}),
+    (["judge_loss=sft", "lora.dropout=0.1"], {"solve"}),
+    (["judge_loss=sft", "recycle.kinds=[solve]"], {"solve"}),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_every_row_of_the_papers_tables_is_a_config_value(tmp_path, monkeypatch, words, kinds):
+    """An ablation that a refactoring broke is otherwise found by the one who needs it for a paper."""
+    from train import main
+
+    monkeypatch.chdir(tmp_path)
+    main([*SMALL, "max_steps=2", "eval.limit=0", "lr=1e-2", *words])
+    lines = [json.loads(line) for line in (tmp_path / "runs" / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert {key.split("/")[0] for line in lines for key in line if key.endswith("/reward")} == kinds
+    assert all(line["update/rows"] > 0 for line in lines)
+    assert (lines[1]["update/kl"] > 0) == ("beta=0" not in words)
+    assert (lines[1]["update/clipped"] > 0) == ("updates_per_step=3" in words)  # on-policy updates never clip
+    learned = load_file(tmp_path / "runs" / "a" / "checkpoint-2" / ADAPTER)
+    assert any(tensor.any() for name, tensor in learned.items() if "lora_B" in name)
