@@ -2,11 +2,11 @@ r"""The starter: a tiny language model, built here, so that the first run needs 
 
     python -m spark_lib.starter [seed] [folder]        # about ten minutes on two cores
 
-It is transformers' Qwen2 class (0.9 M parameters) with its own byte-level BPE tokenizer and chat template, saved
-in the normal Hugging Face format; the built checkpoint is shipped in spark_lib/starter_model/. The cold start is
-plain supervised learning on worked additions a + b + c, and it imitates a *sloppy teacher* on purpose: a teacher
-without faults leaves nothing to learn, and stopping early is no way to partial skill, because the skill comes
-in one sudden transition. Its faults (class Teacher) are the point of the quickstart, so know them:
+It is transformers' Llama class (0.9 M parameters; AutoTokenizer gives a Qwen2 checkpoint Qwen2's own way of splitting
+text) with its own byte-level BPE tokenizer and chat template, saved in the normal Hugging Face format and shipped in
+spark_lib/starter_model/. The cold start is plain supervised learning on worked additions a + b + c, and it ends with a
+*sloppy teacher* on purpose: a teacher without faults leaves nothing to learn, and stopping early is no way to partial
+skill, because the skill comes in one sudden transition. Its faults (class Teacher) are the point of the quickstart:
 
     solving     forgets to carry, slips now and then
     judging     often waves the answer through unread, or lets a difference pass that it wrote down itself
@@ -214,7 +214,7 @@ def probe(model, tokenizer, count: int = 128) -> tuple[float, float]:
     return sum(right[:count]) / count, sum(right[count:]) / count
 
 
-def cold_start(seed: int = 0, max_steps: int = 4000, lr: float = 2e-3):
+def cold_start(seed: int = 0, max_steps: int = 5000, lr: float = 2e-3):
     """(model, tokenizer) after supervised learning in three phases, deterministic by `seed`.
 
     1. A faultless teacher solves, until the probe says that addition has arrived. It comes in one sudden transition at
