@@ -116,7 +116,8 @@ def figure(path: Path, summary: dict, metrics: list[dict]) -> None:
             drawn = bars.bar(places, [100 * v for v in values], 0.4, label=name, color=color)
             bars.bar_label(drawn, fmt="%.0f", fontsize=8)
         bars.set_xticks(range(len(labels)), labels, fontsize=8)
-        bars.set(title=f"Held-out problems (n = {summary['after']['n']}, T = 1)", ylabel="% right", ylim=(0, 125), yticks=range(0, 101, 20))
+        title = f"Held-out problems (n = {summary['after']['n']}, T = 1)"
+        bars.set(title=title, ylabel="% right", ylim=(0, 125), yticks=range(0, 101, 20))
         bars.legend(loc="upper left", ncols=2, frameon=False)
     drawn = tokens.barh(list(totals), list(totals.values()), color=[COLORS[kind] for kind in totals])
     tokens.bar_label(drawn, fmt="{:,.0f}", padding=3, fontsize=8)

@@ -207,7 +207,7 @@ def test_every_row_of_the_papers_tables_is_a_config_value(tmp_path, monkeypatch,
     from train import main
 
     monkeypatch.chdir(tmp_path)
-    main([*SMALL, "max_steps=2", "eval.limit=0", "lr=1e-2", *words])
+    main([*SMALL, "max_steps=2", "eval.limit=0", "lr=4e-3", *words])
     lines = [json.loads(line) for line in (tmp_path / "runs" / "a" / "metrics.jsonl").read_text().splitlines()]
     assert {key.split("/")[0] for line in lines for key in line if key.endswith("/reward")} == kinds
     assert all(line["update/rows"] > 0 for line in lines)
