@@ -44,7 +44,8 @@ def main(argv: list[str]) -> None:
     model, tokenizer = load_trained(target, accelerator.device)
     rule = load_rule(config.verifier) if config.verifier else None
     roll = Sampler(model, tokenizer, config, accelerator, rule, clock).evaluating()
-    problems = load_problems(config.data, "test", limit=config.eval.limit)
+    problems = load_problems(config.data, config.eval.split, limit=config.eval.limit, fields=config.fields,
+                             options=config.data_options, check=config.verifier is None)
     measured = evaluation.measure(problems, evaluation.judge_set(problems, roll, config), roll, config)
     results = measured | {"target": target, "seed": config.seed, "seconds": clock.seconds["evaluate"]}
     if accelerator.is_main_process:

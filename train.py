@@ -7,6 +7,7 @@ judge and reflection problems, teach the same model to judge and reflect. Each l
 
 import math
 import sys
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -131,8 +132,10 @@ def main(argv: list[str]) -> None:
     if {"-h", "--help"} & set(argv):
         return print(help_text())
     config = load_config(argv)
-    data = load_problems(config.data, "train", seed=config.seed)
-    heldout = load_problems(config.data, "test", limit=config.eval.limit) if config.eval.limit else []
+    load = partial(load_problems, config.data, fields=config.fields, options=config.data_options,
+                   check=config.verifier is None)
+    data = load("train", seed=config.seed)
+    heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
     roll = spark.roll.evaluating()
     with Run(spark) as run:

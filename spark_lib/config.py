@@ -73,6 +73,8 @@ class Lora:
 @dataclass
 class Eval:
     limit: int = key(500, "held-out problems in the evaluations before and after; 0 skips both", 0)
+    split: str = key("test", "held-out problems to use: tune on validation, report test once",
+                     choices=("test", "validation"))
     rounds: int = key(2, "rounds of judge and reflect at test time", 0)
     max_rows: int = key(512, "responses decoded at a time while evaluating", 1)
 
@@ -83,7 +85,10 @@ class Config:
     run_name: str | None = key(None, "folder under runs/; null: named after the config file. An existing one gets -2 …")
     resume: str | None = key(None, "folder of a stopped run to go on with, e.g. runs/quickstart")
     model: str = key("starter", "'starter', or a folder or hub id of a causal language model")
-    data: str = key("arithmetic", "'arithmetic', or a .jsonl file with a prompt and an answer per line")
+    data: str = key("arithmetic", "'arithmetic'; a .jsonl, .json, .csv or .parquet file or a folder of them; a hub id "
+                    "'owner/name[:config]'; or 'reasoning_gym:<task>'. See docs/data.md")
+    fields: dict[str, str] = key({}, "where they are not found, the names of the data's fields {prompt, answer, image}")
+    data_options: dict[str, Any] = key({}, "of a reasoning_gym task: size, seed and its own options, e.g. max_terms")
     max_steps: int = key(100, "optimisation steps", 1)
     max_sampled_tokens: int | None = key(None, "also stop once this many tokens have been sampled", 1)
     save_every: int = key(20, "steps between checkpoints", 1)
@@ -199,6 +204,8 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: must be at most {high}, got {item}")
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
+    if unknown := set(config.fields) - {"prompt", "answer", "image"}:
+        raise ConfigError(f"fields: there is no '{unknown.pop()}'; name the fields of prompt, answer and image")
     kinds, recycle = config.recycle.kinds, config.recycle
     if unknown := set(recycle.shares) - set(leaves()["recycle.kinds"].metadata["choices"]):
         raise ConfigError(f"recycle.shares: there is no kind '{unknown.pop()}'")

@@ -5,15 +5,16 @@ judging one answer, comparing two and reflecting on one all share this one type.
 """
 
 import functools
-import json
+import logging
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from spark_lib import prompts, seeds
+from spark_lib import prompts, seeds, sources, verify
 from spark_lib.config import ConfigError
+from spark_lib.fields import Row, opened
 
 KINDS = ("solve", "pointwise", "pairwise", "reflect")
+HELD_OUT = ("test", "validation")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Problem:
     prompt: the user's message, without a chat template.
     answer: the reference; never shown to the model.
     kind: "solve", "pointwise", "pairwise" or "reflect".
-    image: None, a path or a PIL image.
+    image: None, a path or a PIL image; a tuple of them if there are several.
     choices: texts of the options of a multiple-choice problem; then `answer` is a letter.
     meta: what later steps need: "question" (the bare question), and for recycled problems the
         candidates, their marks and what the report shows. Never part of the prompt.
@@ -64,51 +65,75 @@ def arithmetic(split: str, limit: int, seed: int) -> list[Problem]:
     return problems
 
 
-def jsonl_file(path: Path, split: str) -> list[Problem]:
-    """Problems of a .jsonl file with a "prompt" (the question) and an "answer" per line.
+def load_problems(
+    spec: str, split: str | None = None, limit: int | None = None, seed: int = 0, *,
+    fields: dict[str, str] | None = None, options: dict | None = None, check: bool = True,
+) -> list[Problem]:
+    """Problems to solve: at most `limit` of split "train" (default), "validation" or "test", shuffled by `seed`.
 
-    The split is by a hash of the question, as for arithmetic: the same question is never in two splits. Raises
-    ConfigError naming file and line.
-    """
-    problems, seen = [], set()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"data: {path} is not UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from error
-        fields = (row.get("prompt"), row.get("answer")) if isinstance(row, dict) else (None,)
-        if not all(isinstance(value, str) and value.strip() for value in fields):
-            raise ConfigError(f'data: {path}, line {number}: expected an object with texts "prompt" and "answer"')
-        question = row["prompt"].strip()
-        if question not in seen and split_of(question) == split:
-            problems.append(solve_problem(question, row["answer"].strip(), seeds.rng(question)))
-        seen.add(question)
-    return problems
+    spec: "arithmetic"; a .jsonl, .json, .csv or .parquet file or a folder of them; "reasoning_gym:<task>"; a hub id
+        "owner/name", with ":config" or ":file" where the data set has several.
+    fields: {"prompt": name, "answer": name, "image": name} where the names cannot be found, see fields.py.
+    options: of a reasoning_gym task. check: whether answers must be such that verify.py can confirm them; False
+        where a rule of the user's own reads them.
 
-
-def load_problems(spec: str, split: str | None = None, limit: int | None = None, seed: int = 0) -> list[Problem]:
-    """Problems to solve: `spec` is "arithmetic" or the path of a .jsonl file; split "train" (default), "validation"
-    or "test" (80, 10 and 10 % by a hash of the question); at most `limit`, shuffled by `seed`. Raises ConfigError.
+    Raises ConfigError for data that cannot be meant, naming file and row.
     """
     split = split or "train"
     if spec == "arithmetic":
         return arithmetic(split, 10_000 if limit is None else limit, seed)
-    path = Path(spec)
-    if path.suffix != ".jsonl":
-        raise ConfigError(f"data: '{spec}' is neither 'arithmetic' nor a .jsonl file")
-    if not path.is_file():
-        raise ConfigError(f"data: the file {path} does not exist")
-    problems = jsonl_file(path, split)
-    if not problems:
-        raise ConfigError(f"data: {path} has no problems in its {split} split (80/10/10 % by question)")
+    rows = sources.read_rows(spec, fields or {}, options or {})
+    chosen = rows_of_split(rows, split)
+    if check:
+        chosen = confirmed(chosen, rows, spec)
+    if not chosen:
+        raise ConfigError(f"data: {spec} has no problems in its {split} split; docs/data.md tells how it is split")
+    problems = [
+        solve_problem(row.question, row.answer, seeds.rng(row.question), image=opened(row.image, row.where))
+        for row in chosen
+    ]
     seeds.rng("shuffle", seed).shuffle(problems)
     return problems[:limit]
+
+
+def rows_of_split(rows: list[Row], split: str) -> list[Row]:
+    """The rows of one split, without repeated ones and without any whose question is also in another split.
+
+    Official splits stay what they are. A split that has none is taken out of the training data, by split_of. The
+    same question in two official splits belongs to the first of test, validation, train.
+    """
+    official = {row.split for row in rows}
+    parts = [row.split if row.split in HELD_OUT else split_of(row.question) for row in rows]
+    parts = ["train" if row.split not in HELD_OUT and part in official else part for row, part in zip(rows, parts)]
+    order = ("test", "validation", "train")
+    taken: dict[str, str] = {}
+    chosen: dict[tuple, Row] = {}
+    for part, row in sorted(zip(parts, rows), key=lambda pair: order.index(pair[0])):
+        same = " ".join(row.question.split()).casefold()
+        if taken.setdefault(same, part) == part == split:  # two images make two problems of one question
+            chosen.setdefault((same, row.image), row)
+    return list(chosen.values())
+
+
+def confirmed(chosen: list[Row], rows: list[Row], spec: str) -> list[Row]:
+    """The chosen ones of all rows whose answer the verifier can confirm: on the others no response could be right.
+
+    Says which are left out. Raises ConfigError if they are more than 5 % of all rows: then the answers are probably
+    not what they seem.
+    """
+    lost = [row for row in rows if not verify.same_answer(row.answer, row.answer)]
+    if len(lost) > 0.05 * len(rows):
+        raise ConfigError(f"data: the verifier cannot confirm {len(lost):,} of the {len(rows):,} answers of {spec}, "
+                          f"at most 5 % may be left out: {listed(lost)}")
+    places = {row.where for row in lost}
+    if left_out := [row for row in chosen if row.where in places]:
+        logging.getLogger(__name__).warning("data: left out %d of %d problems, whose answers the verifier cannot "
+                                            "confirm: %s", len(left_out), len(chosen), listed(left_out))
+    return [row for row in chosen if row.where not in places]
+
+
+def listed(rows: list[Row]) -> str:
+    return "; ".join(f"{row.where}: {row.answer!r:.60}" for row in rows[:20]) + ("; …" if len(rows) > 20 else "")
 
 
 def problems_of_step(problems: list[Problem], step: int, count: int, seed: int) -> list[Problem]:
