@@ -97,7 +97,9 @@ def question_of(value: object, name: str, where: str) -> tuple[str, list]:
         if len(turns) != 1:
             raise ConfigError(f"data: {where}: '{name}' should be a chat with one turn of a user, not {len(turns)}")
         parts = turns[0].get("content")
-        parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts or []
+        parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
+        if not (isinstance(parts, list) and all(isinstance(part, dict) for part in parts)):
+            raise ConfigError(f"data: {where}: the content of '{name}' should be a text or a list, got {parts!r:.80}")
         images = [part.get("image") for part in parts if part.get("type") == "image"]
         value = "\n".join(str(part.get("text")) for part in parts if part.get("type") == "text")
     if not isinstance(value, str) or not value.strip():
@@ -107,8 +109,10 @@ def question_of(value: object, name: str, where: str) -> tuple[str, list]:
 
 def answer_of(value: object, name: str, where: str) -> str:
     r"""The bare answer: what stands after the last `####` (GSM8K), else in the last \boxed{…}, else all of it."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        value = str(int(value)) if value == int(value) else repr(value)
+    if isinstance(value, float) and math.isfinite(value):
+        value = str(value).removesuffix(".0")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"data: {where}: expected a text or a number as '{name}', got {value!r:.80}")
     if "####" in value:

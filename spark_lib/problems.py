@@ -9,9 +9,10 @@ import logging
 import random
 from dataclasses import dataclass, field
 
-from spark_lib import prompts, seeds, sources, verify
+from spark_lib import prompts, seeds, sources
 from spark_lib.config import ConfigError
 from spark_lib.fields import Row, opened
+from spark_lib.verify import same_answer
 
 KINDS = ("solve", "pointwise", "pairwise", "reflect")
 HELD_OUT = ("test", "validation")
@@ -80,6 +81,11 @@ def load_problems(
     Raises ConfigError for data that cannot be meant, naming file and row.
     """
     split = split or "train"
+    is_task = spec.startswith("reasoning_gym:")
+    if options and not is_task:
+        raise ConfigError(f"data_options: only a reasoning_gym task has options, and data is '{spec}'")
+    if fields and (is_task or spec == "arithmetic"):
+        raise ConfigError(f"fields: only files and hub sets have fields to name, and data is '{spec}'")
     if spec == "arithmetic":
         return arithmetic(split, 10_000 if limit is None else limit, seed)
     rows = sources.read_rows(spec, fields or {}, options or {})
@@ -121,7 +127,7 @@ def confirmed(chosen: list[Row], rows: list[Row], spec: str) -> list[Row]:
     Says which are left out. Raises ConfigError if they are more than 5 % of all rows: then the answers are probably
     not what they seem.
     """
-    lost = [row for row in rows if not verify.same_answer(row.answer, row.answer)]
+    lost = [row for row in rows if not same_answer(row.answer, row.answer)]
     if len(lost) > 0.05 * len(rows):
         raise ConfigError(f"data: the verifier cannot confirm {len(lost):,} of the {len(rows):,} answers of {spec}, "
                           f"at most 5 % may be left out: {listed(lost)}")

@@ -1,8 +1,8 @@
 """Sources: rows of questions and answers from files, folders, the model hub and reasoning-gym.
 
 JSON, JSONL and CSV are read by the standard library, which can say on which line a file is broken and leaves an
-answer as it is written ("007" and "None" are texts); parquet and hub sets by `datasets`. No code that comes with
-a data set is run. What the fields of a record mean is found in fields.py; splits and checks are in problems.py.
+answer as it is written ("007" and "None" are texts); parquet by pyarrow, hub sets by `datasets`. No code that comes
+with a data set is run. What the fields of a record mean is found in fields.py; splits and checks are in problems.py.
 """
 
 import csv
@@ -12,8 +12,10 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import pyarrow.parquet
 
 from spark_lib.config import ConfigError
 from spark_lib.fields import Row, rows_of_records
@@ -30,7 +32,7 @@ TASKS = (
     "circuit_logic", "coin_flip", "color_cube_rotation", "complex_arithmetic", "count_bits", "count_primes",
     "course_schedule", "decimal_arithmetic", "decimal_chain_sum", "dice", "family_relationships", "figlet_font", "gcd",
     "gsm_symbolic", "isomorphic_strings", "largest_island", "lcm", "leg_counting", "letter_counting",
-    "mahjong_puzzle", "maze", "needle_haystack", "number_format", "number_sequence", "products", "ransom_note",
+    "mahjong_puzzle", "maze", "needle_haystack", "number_format", "products", "ransom_note",
     "rectangle_count", "rotten_oranges", "self_reference", "simple_equations", "simple_geometry", "spell_backward",
     "syllogism",
 )
@@ -40,8 +42,6 @@ def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
     """Every row of a source; see load_problems for its arguments. Raises ConfigError."""
     if spec.startswith("reasoning_gym:"):
         return reasoning_gym_rows(spec.removeprefix("reasoning_gym:"), options)
-    if options:
-        raise ConfigError(f"data_options: only a reasoning_gym task has options, and data is '{spec}'")
     path = Path(spec)
     if path.is_dir():
         return folder_rows(path, fields)
@@ -97,7 +97,7 @@ def jsonl_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
         if line.strip():
             try:
                 yield f"{path}, line {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # a ValueError also for a number of 5,000 digits
                 raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from error
 
 
@@ -105,7 +105,7 @@ def json_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
     """A list of objects, alone or as the one list of an object ({"data": [...]}); or JSON lines under a wrong name."""
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if getattr(error, "msg", "") == "Extra data":
             yield from jsonl_records(text, path)
             return
@@ -138,19 +138,16 @@ def csv_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def parquet_records(path: Path) -> Iterator[tuple[str, object]]:
-    import datasets  # here, as it takes seconds to import and the quickstart does not need it
-
     try:
-        table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        reason = one_line(error.__cause__ or error)
-        raise ConfigError(f"data: {path} cannot be read as parquet: {reason}") from error
-    return dataset_records(table, str(path))
+        yield from arrow_records(pyarrow.parquet.ParquetFile(path).iter_batches(1000), str(path))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigError(f"data: {path} cannot be read as parquet: {one_line(error)}") from error
 
 
-def dataset_records(table, name: str) -> Iterator[tuple[str, object]]:
+def arrow_records(batches: Iterable, name: str) -> Iterator[tuple[str, object]]:
+    """Records of Arrow tables; an image is {"bytes", "path"}, not yet decoded."""
     number = 0
-    for batch in table.with_format("arrow").iter(1000):  # Arrow's own values: images stay undecoded bytes
+    for batch in batches:
         for record in batch.to_pylist():
             number += 1
             yield f"{name}, row {number}", record
@@ -161,7 +158,7 @@ def dataset_records(table, name: str) -> Iterator[tuple[str, object]]:
 
 def hub_rows(spec: str, fields: dict[str, str]) -> list[Row]:
     """Rows of 'owner/name', of 'owner/name:config', or of one file of it, 'owner/name:folder/file.json'."""
-    import datasets
+    import datasets  # here, as it takes seconds to import and the quickstart does not need it
     from huggingface_hub import hf_hub_download
 
     name, _, part = spec.partition(":")
@@ -183,8 +180,11 @@ def hub_rows(spec: str, fields: dict[str, str]) -> list[Row]:
         ) from error
     if is_file:
         return list(file_rows(file, fields))
-    return [row for split, table in splits.items() for row in rows_of_records(
-        dataset_records(table, f"{spec} ({split})"), f"{spec} ({split})", fields, split_named(split) or "train")]
+    rows = []
+    for split, table in splits.items():
+        records = arrow_records(table.with_format("arrow").iter(1000), f"{spec} ({split})")
+        rows += rows_of_records(records, f"{spec} ({split})", fields, split_named(split) or "train")
+    return rows
 
 
 def hub_reached(name: str) -> bool:
@@ -200,7 +200,7 @@ def hub_reached(name: str) -> bool:
         HfApi(endpoint=datasets.config.HF_ENDPOINT).dataset_info(name, timeout=HUB_SECONDS)
     except RepositoryNotFoundError as error:  # so does a private one to whoever has no access
         raise ConfigError(f"data: there is no file or folder '{name}' here, and no such data set on the hub") from error
-    except (OSError, HfHubHTTPError.__base__):  # the latter is HTTPError of whichever httpx the library uses
+    except (OSError, HfHubHTTPError.__bases__[0]):  # the latter is HTTPError of whichever httpx the library uses
         datasets.config.HF_HUB_OFFLINE = True
         return False
     return True
