@@ -369,13 +369,13 @@ def test_killed_and_started_again(whole, tmp_path):
     settings = {"cwd": tmp_path, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
     process = subprocess.Popen(command, **settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     predictions = tmp_path / EVALUATION / "predictions.jsonl"
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while not predictions.exists() or predictions.read_bytes().count(b"\n") < 6:
         assert process.poll() is None and time.time() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not (tmp_path / EVALUATION / "results.json").exists()
-    done = subprocess.run(command, **settings, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, **settings, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "own answers" in done.stdout and "judge + reflect" in done.stdout
     same(tmp_path / EVALUATION, whole / EVALUATION)
