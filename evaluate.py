@@ -1,23 +1,37 @@
-"""Evaluate a run or a model on held-out problems.    python evaluate.py [run folder or model] [key=value ...]
+"""Evaluate a run or a model on held-out problems.    python evaluate.py [run or model] [key=value ...]
 
-Without an argument, the run that was trained last. Keys are those of train.py. Unlike the before and after of a
-run's report, the judge problems here are about the answers of the evaluated model itself. Prints a table and
-writes <run>/eval/results.json (runs/eval-<model>/results.json for a model).
+Without an argument, the run that was trained last. Measured are the three things that SPARK trains, on the evaluated
+model's own answers: solving (greedy, and with several samples), judging (right or wrong, one of two, and how sure), and
+what judging and reflecting gain at test time for the tokens that they cost. docs/metrics.md defines every figure.
+
+    <run>/eval-<name>/       for a model that is no run: runs/eval-<model>-<name>/
+        results.json  report.md  *.png  predictions.jsonl (every prompt and response)  settings.json
+
+The same command goes on where it was stopped. Other settings, or other weights, get a folder of their own.
 """
 
+import dataclasses
+import gc
+import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
-from spark_lib import evaluation, report
-from spark_lib.config import ConfigError, help_text, load_config
+from spark_lib import assessment, evaluation_report, metrics
+from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
+from spark_lib.evaluation import examples
 from spark_lib.model import load_trained
-from spark_lib.problems import load_problems
+from spark_lib.predictions import Predictions
+from spark_lib.problems import Problem, load_problems
 from spark_lib.rewards import load_rule
 from spark_lib.run import Clock, write
 from spark_lib.sampler import Sampler
+
+Sets = dict[str, list[Problem]]  # the problems by the name of their data or benchmark
 
 
 def latest_run() -> str:
@@ -28,31 +42,148 @@ def latest_run() -> str:
     return str(checkpoints[-1].parents[1])
 
 
+def is_run(target: str) -> bool:
+    return (Path(target) / "config.yaml").is_file()
+
+
+def config_of(target: str, settings: Evaluation) -> Config:
+    """How the evaluated run was trained (for a model: the defaults), with what the settings change."""
+    config = load_config([str(Path(target) / "config.yaml")]) if is_run(target) else Config(model=target)
+    if settings.view:
+        config.recycle.view = settings.view
+    names = ("data", "temperature", "max_new_tokens", "verifier")
+    given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    return dataclasses.replace(config, seed=0, **given)  # runs of different seeds are evaluated with the same numbers
+
+
+def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, set[str]]:
+    """(problems by name, the names of reward sets: their problems are judgements already). Raises ConfigError."""
+    if not settings.suite and not settings.benchmarks:
+        problems = load_problems(config.data, settings.split, limit=settings.limit, fields=config.fields,
+                                 options=config.data_options, check=config.verifier is None)
+        return {Path(config.data).stem: problems}, set()
+    names = chosen(settings.suite, settings.benchmarks)
+    sets = {name: load_benchmark(name, settings.data_dir, settings.limit, 0) for name in names}
+    return sets, set(SUITES["reward"]) & set(names)
+
+
+def fingerprint(model) -> str:
+    """A short name for the weights, from the first values of each tensor: predictions of others are never taken up."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(repr((name, tuple(parameter.shape), parameter.detach().flatten()[:64].tolist())).encode())
+    return digest.hexdigest()[:16]
+
+
+def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
+    """All that the predictions depend on."""
+    asked = repr([(name, p.prompt, p.answer, p.choices) for name, problems in sets.items() for p in problems])
+    names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
+    return {
+        **{name: getattr(settings, name) for name in names}, "view": config.recycle.view,
+        "right_at": config.recycle.right_at, "temperature": config.temperature, "verifier": config.verifier,
+        "max_new_tokens": config.max_new_tokens, "weights": fingerprint(model),
+        "problems": hashlib.sha256(asked.encode()).hexdigest()[:16],
+    }
+
+
+def folder_of(target: str, name: str, wanted: dict) -> Path:
+    """The folder where this evaluation was begun, else a new one, with -2, -3 … if the name is taken."""
+    parent, stem = Path("runs"), f"eval-{Path(target).stem}-{name}"
+    if is_run(target):
+        parent, stem = Path(target), f"eval-{name}"
+    number = 1
+    while True:
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        settings = folder / "settings.json"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            write(settings, json.dumps(wanted, indent=1))
+        if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) == wanted:
+            return folder
+        number += 1
+
+
+@dataclass
+class Evaluated:
+    """One model's evaluation. tallies and stories are by the name of the problems, as is results["benchmarks"]."""
+
+    folder: Path
+    results: dict
+    tallies: dict[str, assessment.Tallies]
+    stories: dict[str, list[dict]]
+
+
+def evaluate(
+    target: str, sets: Sets, reward_sets: set[str], settings: Evaluation, config: Config, accelerator: Accelerator
+) -> Evaluated:
+    """Ask the model everything that is not yet in its predictions.jsonl, and count."""
+    model, tokenizer = load_trained(target, accelerator.device)
+    name = settings.name or settings.suite or "-".join(sets)
+    wanted = identity(settings, config, sets, model)
+    found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
+    folder = broadcast_object_list(found)[0]
+    if accelerator.is_main_process:
+        print(f"evaluating {target}: {folder}")
+    clock, rule = Clock(), load_rule(config.verifier) if config.verifier else None
+
+    def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
+        at = dataclasses.replace(config, temperature=temperature)
+        sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part)
+
+    predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
+    done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
+    right_at = config.recycle.right_at
+    for name, problems in sets.items():
+        asked = dataclasses.replace(settings, parts=[]) if name in reward_sets else settings
+        said = [assessment.listen(problems, predict, name, seed, asked, config) for seed in settings.seeds]
+        figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
+        if len(said) > 1:
+            figures["seeds"] = {seed: assessment.figures(one, right_at) for seed, one in zip(settings.seeds, said)}
+        if settings.suite or settings.benchmarks:
+            from spark_lib.benchmarks import score
+
+            # An answer that was cut off counts as none, here as everywhere.
+            texts = [answer.text if answer.finished else "" for answer in said[0].answers]
+            done.results.setdefault("benchmarks", {})[name] = figures | {"score": score(name, problems, texts)}
+        else:
+            done.results |= figures
+        done.tallies[name] = assessment.tallies(said, right_at)
+        done.stories[name] = examples(said[0].turns, right_at)
+    return done
+
+
+def compare(tallies: assessment.Tallies, baseline: assessment.Tallies) -> dict[str, dict]:
+    """The accuracies of both and their difference with its paired bootstrap 95 % interval, over the problems."""
+    found = {}
+    for name in tallies:
+        ours, theirs = metrics.rate(tallies[name]), metrics.rate(baseline.get(name, []))
+        if ours is not None and theirs is not None:
+            low, high = metrics.bootstrap(tallies[name], baseline[name])
+            found[name] = {"value": ours, "baseline": theirs, "difference": ours - theirs, "low": low, "high": high}
+    return found
+
+
 def main(argv: list[str]) -> None:
     if {"-h", "--help"} & set(argv):
-        return print(__doc__ + help_text())
-    named = [word for word in argv if "=" not in word]
-    if len(named) > 1:
-        raise ConfigError(f"expected one run or model, then key=value pairs, but got {' and '.join(named)}")
-    target = named[0] if named else latest_run()
-    is_run = (Path(target) / "config.yaml").is_file()
-    start = [str(Path(target) / "config.yaml")] if is_run else [f"model={target}"]
-    config = load_config(start + [word for word in argv if "=" in word])
-    folder = Path(target) / "eval" if is_run else Path("runs") / f"eval-{Path(target).name}"
-
-    accelerator, clock = Accelerator(), Clock()
-    model, tokenizer = load_trained(target, accelerator.device)
-    rule = load_rule(config.verifier) if config.verifier else None
-    roll = Sampler(model, tokenizer, config, accelerator, rule, clock).evaluating()
-    problems = load_problems(config.data, config.eval.split, limit=config.eval.limit, fields=config.fields,
-                             options=config.data_options, check=config.verifier is None)
-    measured = evaluation.measure(problems, evaluation.judge_set(problems, roll, config), roll, config)
-    results = measured | {"target": target, "seed": config.seed, "seconds": clock.seconds["evaluate"]}
+        return print(__doc__ + "\n" + help_text(Evaluation))
+    settings = load_evaluation(argv)
+    settings.model = settings.model or latest_run()
+    config = config_of(settings.model, settings)
+    sets, reward_sets = problem_sets(settings, config)
+    accelerator = Accelerator()
+    done = evaluate(settings.model, sets, reward_sets, settings, config, accelerator)
+    differences = {}
+    if settings.baseline:
+        gc.collect()  # the first model's memory is for the second
+        other = evaluate(settings.baseline, sets, reward_sets, settings, config, accelerator)
+        differences = {name: compare(done.tallies[name], other.tallies[name]) for name in sets}
+        done.results["baseline"] = {"target": settings.baseline, "folder": str(other.folder), "difference": differences}
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "results.json", json.dumps(results, indent=1))
-        print(report.table({"": results["skills"]}))
-        print(f"results: {folder / 'results.json'}")
+        write(done.folder / "results.json", json.dumps(done.results, indent=1))
+        text = evaluation_report.write_report(done.folder, settings, done, differences)
+        print(f"{text}\nreport: {done.folder}/report.md")
 
 
 if __name__ == "__main__":
@@ -60,3 +191,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")

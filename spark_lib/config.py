@@ -127,6 +127,35 @@ class Config:
         return round(solve * self.judge_share / (1 - self.judge_share) / self.judge_group_size)
 
 
+@dataclass
+class Evaluation:
+    """The keys of evaluate.py; null in the last five means: as the run was trained, or Config's default for a model."""
+
+    model: str | None = key(None, "a run's folder, or what train.py takes as model; null: the run trained last")
+    baseline: str | None = key(None, "another run or model, compared with on the same problems")
+    name: str | None = key(None, "results go to <run>/eval-<name>; null: named after the problems")
+    suite: str | None = key(None, "evaluate on a suite of public benchmarks in place of `data`, e.g. text_reasoning")
+    benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
+    data_dir: str | None = key(None, "folder with local copies of benchmarks")
+    parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of greedy answers",
+                           choices=("samples", "judge", "reflect"))
+    limit: int | None = key(200, "problems, of each benchmark; null: all", 1)
+    seeds: list[int] = key([0], "random seeds; figures are means over them", 0)
+    samples: int = key(8, "answers sampled per problem (k), beside the greedy one", 1)
+    batch: int = key(256, "responses decoded at a time; changes speed and memory only", 1)
+    rounds: int = key(2, "rounds of judge and reflect", 0)
+    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, or if P(Yes) reaches the threshold",
+                      choices=("verdict", "probability"))
+    threshold: float = key(0.5, "P(Yes) from which on accept=probability accepts", 0, 1)
+    early_stop: bool = key(True, "the first accepted answer is final; false: each round judges every answer again")
+    split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
+    data: str | None = key(None, "problems to solve, as in train.py")
+    view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
+    temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
+    max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
+    verifier: str | None = key(None, "own rule 'file.py:function', as in train.py")
+
+
 def leaves(section=Config, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Every key by its dotted name, in the order of the dataclass."""
     found = {}
@@ -165,11 +194,7 @@ def load_config(argv: list[str]) -> Config:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
-    for word in words:
-        try:
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word}: {explain(error, word.split('=')[0])}") from error
+    merged = merge_words(merged, words, Config)
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
@@ -179,18 +204,46 @@ def load_config(argv: list[str]) -> Config:
     return config
 
 
-def explain(error: Exception, asked: str = "") -> str:
+def load_evaluation(argv: list[str]) -> Evaluation:
+    """The Evaluation of a command line `[run or model] [key=value ...]`. Raises ConfigError."""
+    named = [word for word in argv if "=" not in word]
+    words = [word for word in argv if "=" in word]
+    models = named + [word for word in words if word.startswith("model=")]
+    if len(models) > 1:
+        raise ConfigError(f"expected one run or model, then key=value pairs, but got {' and '.join(models)}")
+    merged = merge_words(OmegaConf.structured(Evaluation), words, Evaluation)
+    settings = OmegaConf.to_object(merged)
+    settings.model = named[0] if named else settings.model
+    check_values(settings)
+    if not settings.seeds:
+        raise ConfigError("seeds: an empty list leaves nothing to evaluate")
+    if settings.suite and settings.benchmarks:
+        raise ConfigError("suite: leave out either it or benchmarks")
+    return settings
+
+
+def merge_words(merged: DictConfig, words: list[str], section: type) -> DictConfig:
+    """`merged`, a structure of the dataclass `section`, with the words key=value put in one after another."""
+    for word in words:
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{word}: {explain(error, word.split('=')[0], section)}") from error
+    return merged
+
+
+def explain(error: Exception, asked: str = "", section: type = Config) -> str:
     """One line: what was wrong with which key, and the real key nearest to the one `asked` for."""
     name = getattr(error, "full_key", None) or ""
     if isinstance(error, ConfigKeyError):
-        near = difflib.get_close_matches(asked or name, leaves(), n=1)
+        near = difflib.get_close_matches(asked or name, leaves(section), n=1)
         return f"there is no key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; see --help for all keys")
     return f"{name}: {str(error).splitlines()[0]}"
 
 
-def check(config: Config) -> None:
-    """Raise ConfigError for a value that cannot work."""
-    for name, f in leaves().items():
+def check_values(config: Config | Evaluation) -> None:
+    """Raise ConfigError for a value that its own key does not allow."""
+    for name, f in leaves(type(config)).items():
         value = config
         for part in name.split("."):
             value = getattr(value, part)
@@ -202,6 +255,11 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:
                 raise ConfigError(f"{name}: must be at most {high}, got {item}")
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for a value that cannot work."""
+    check_values(config)
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
     if unknown := set(config.fields) - {"prompt", "answer", "image"}:
@@ -224,10 +282,16 @@ def check(config: Config) -> None:
         raise ConfigError("weights.solve: 0 while recycle.kinds is empty leaves nothing to train")
 
 
-def help_text() -> str:
+USAGE = {
+    Config: "python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml",
+    Evaluation: "python evaluate.py [run or model] [key=value ...]        default: the run trained last",
+}
+
+
+def help_text(section: type = Config) -> str:
     """Every key with its default and meaning."""
-    lines = ["python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml", ""]
-    for name, f in leaves().items():
+    lines = [USAGE[section], ""]
+    for name, f in leaves(section).items():
         default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
         choices = f" ({' | '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
         lines.append(f"  {name} = {'null' if default is None else default}\n      {f.metadata['meaning']}{choices}")

@@ -53,9 +53,14 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
         "a_rate": said("A", of_kind["pairwise"]),
         "n": len(problems),
     }
-    # The longest stories first: they show the judge and the reflection at work.
-    order = sorted(range(len(turns)), key=lambda i: -len(turns[i]))[:2] + list(range(3))
-    return {"skills": skills, "examples": [story(turns[i], right_at) for i in order]}
+    return {"skills": skills, "examples": examples(turns, right_at)}
+
+
+def examples(turns: list[list[Rollout]], right_at: float) -> list[dict]:
+    """Up to five stories. The longest first: they show the judge and the reflection at work."""
+    longest = sorted(range(len(turns)), key=lambda i: -len(turns[i]))[:2]
+    chosen = dict.fromkeys([*longest, *range(min(3, len(turns)))])
+    return [story(turns[i], right_at) for i in chosen]
 
 
 def story(turns: list[Rollout], right_at: float) -> dict:

@@ -1,8 +1,15 @@
-"""Test time (PAPER Eq. 9-11): answer, judge the own answer, reflect and answer again if it was judged wrong."""
+"""Test time: what more tokens buy. Judge and reflect (PAPER Eq. 9-11), and beside it best-of-n and votes.
+
+judge_and_reflect answers, judges the own answer, and reflects and answers again if it was judged wrong. The others
+spend the same tokens on more samples: the one that the judge trusts most, the most frequent answer, or the answer with
+the largest sum of the judge's probabilities. No method reads a mark or a reference answer.
+"""
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from spark_lib.metrics import interpolate, mean, vote
 from spark_lib.problems import Problem
 from spark_lib.recycle import about
 from spark_lib.rollout import Rollout
@@ -11,27 +18,33 @@ from spark_lib.verify import extract_boxed
 Sampler = Callable[[list[Problem], int, str], list[list[Rollout]]]  # problems, n, name of the random stream
 
 
+def says_yes(judgement: Rollout) -> bool:
+    return judgement.reward == 1  # the problem's answer is "Yes", see judge_and_reflect
+
+
 def judge_and_reflect(
-    answers: list[Rollout], rounds: int, view: str, roll: Sampler, rng: random.Random
+    answers: list[Rollout], rounds: int, view: str, roll: Sampler, rng: random.Random,
+    accept: Callable[[Rollout], bool] = says_yes, early_stop: bool = True,
 ) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
     """(answers after 0, 1 ... `rounds` rounds, everything said about each problem in order).
 
-    A round judges the answers not yet accepted and, where the verdict is not Yes, replaces the answer by a reflection
-    on it. The first accepted answer of a problem stands; the last reflection is not judged. An answer without a box
-    cannot be judged and counts as rejected. Only the verdict is read, never an answer's mark or the reference.
+    A round judges the answers not yet accepted (without early_stop, all answers) and, where the judgement does not
+    `accept`, replaces the answer by a reflection on it. The last reflection is not judged. An answer without a box
+    cannot be judged and counts as rejected.
     """
     history = [list(answers)]
     turns = [[answer] for answer in answers]
     rejected = list(range(len(answers)))
     for k in range(1, rounds + 1):
         now = list(history[-1])
-        judged = [i for i in rejected if extract_boxed(now[i].text) is not None]
+        asked = rejected if early_stop else range(len(answers))
+        judged = [i for i in asked if extract_boxed(now[i].text) is not None]
         # The reference is unknown at test time. "Yes" stands for "the answer is right" only to read the verdict.
         verdicts = roll([about("pointwise", [now[i]], "Yes", view, rng) for i in judged], 1, f"judge {k}")
         for i, (verdict,) in zip(judged, verdicts):
             turns[i].append(verdict)
-        accepted = {i for i, (verdict,) in zip(judged, verdicts) if verdict.reward == 1}
-        rejected = [i for i in rejected if i not in accepted]
+        accepted = {i for i, (verdict,) in zip(judged, verdicts) if accept(verdict)}
+        rejected = [i for i in asked if i not in accepted]
         problems = [about("reflect", [now[i]], now[i].problem.answer, view, rng) for i in rejected]
         again = roll(problems, 1, f"reflect {k}")
         for i, (reflection,) in zip(rejected, again):
@@ -39,3 +52,71 @@ def judge_and_reflect(
             now[i] = reflection
         history.append(now)
     return history, turns
+
+
+def tokens_by_round(turns: list, rounds: int) -> list[int]:
+    """Tokens spent on one problem after 0, 1 … `rounds` rounds; turns: what judge_and_reflect says about it, as
+    Predictions. A round is a judgement, a reflection, or both in this order."""
+    spent = [0] * (rounds + 1)
+    k = 0
+    for before, turn in zip([None, *turns], turns):
+        if before is not None and (k == 0 or before.problem.kind == "reflect" or turn.problem.kind == "pointwise"):
+            k += 1
+        spent[k] += turn.tokens
+    return [sum(spent[: k + 1]) for k in range(rounds + 1)]
+
+
+@dataclass
+class Candidate:
+    """One of a problem's sampled answers. label: the same for equal answers, None for no answer; p_yes: the judge's
+    probability that it is right, 0 where it could not be judged; the tokens of the answer and of its judgement."""
+
+    label: int | None
+    p_yes: float
+    right: bool
+    tokens: int
+    judge_tokens: int
+
+
+def best_of_n(drawn: list[Candidate]) -> Candidate:
+    """The candidate that the judge trusts most; of equals, the first."""
+    return max(drawn, key=lambda c: c.p_yes)
+
+
+def majority_vote(drawn: list[Candidate]) -> Candidate:
+    """The first candidate with the most frequent answer."""
+    winner = vote([c.label for c in drawn])
+    return next(c for c in drawn if c.label == winner)
+
+
+def weighted_vote(drawn: list[Candidate]) -> Candidate:
+    """The first candidate with the answer whose probabilities add up to most."""
+    winner = vote([c.label for c in drawn], [c.p_yes for c in drawn])
+    return next(c for c in drawn if c.label == winner)
+
+
+METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote}
+
+
+def curve(method: str, samples: list[list[Candidate]]) -> dict[str, list[float]]:
+    """{"accuracy": …, "tokens": …} of a method with 1, 2 … k of each problem's k candidates; tokens per problem.
+
+    With n < k it is the mean over the k runs of n neighbours, the last candidate being the first one's neighbour: the
+    samples are independent, so each run is as good as another. One answer alone needs no judge.
+    """
+    k = len(samples[0])
+    accuracy, tokens = [], []
+    for n in range(1, k + 1):
+        runs = [[(group * 2)[start : start + n] for start in range(k)] for group in samples]
+        accuracy.append(mean([METHODS[method](run).right for group in runs for run in group]))
+        judged = n > 1 and method != "majority_vote"
+        tokens.append(n * mean([c.tokens + judged * c.judge_tokens for group in samples for c in group]))
+    return {"accuracy": accuracy, "tokens": tokens}
+
+
+def at_equal_tokens(budgets: list[float], curves: dict[str, dict[str, list[float]]]) -> dict[str, list[float | None]]:
+    """The accuracy of each curve at each budget of tokens per problem; None where all its samples cost less."""
+    return {
+        name: [interpolate(budget, points["tokens"], points["accuracy"]) for budget in budgets]
+        for name, points in curves.items()
+    }
