@@ -18,7 +18,7 @@ from queue import LifoQueue
 from subprocess import Popen
 
 CPU_SECONDS = 0.75  # per answer, of which honest ones need 0.01 to 0.2; a busy machine must not turn right into wrong
-WALL_SECONDS = 5  # per answer; only one that waits, or a machine that swaps, gets to it
+WALL_SECONDS = 30  # per answer; a backstop for what waits without working, such as a machine that swaps
 WORKERS = min(4, max(2, os.cpu_count() or 1))  # answers at the same time: a hostile one holds up only one worker
 
 

@@ -76,6 +76,12 @@ def same_answer(answer: str, reference: str, problem: Problem | None = None) -> 
     return _same(answer, reference)
 
 
+def number_in(answer: str) -> Fraction | None:
+    """The plain number that a box content is, its unit dropped (50% is 50); None if it is something else."""
+    number = _number(_plain(_without_units(_tidy(answer)))) if len(answer) <= MAX_LENGTH else None
+    return number[0] if number else None
+
+
 # What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
 _VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
 _CHARACTERS = str.maketrans(
@@ -140,6 +146,10 @@ def _plain(text: str) -> str:
     return _TEXT.sub(r"\1", text).strip()
 
 
+def _without_units(text: str) -> str:
+    return _UNIT.sub("", _UNIT.sub("", text))
+
+
 def _word(text: str) -> str:
     return re.sub(r"[\s.\"'“”‘’(){}\[\]*]", "", _plain(text)).casefold()
 
@@ -168,7 +178,7 @@ def _same(answer: str, reference: str) -> bool:
     outside_brackets = re.sub(r"\\\{.*?\\\}|[(\[].*?[)\]]", "", plain)
     if re.search(_SEVERAL, outside_brackets) and not re.search(_SEVERAL + r"|\\pm", gold):
         return False
-    answer, reference = (_plain(_UNIT.sub("", _UNIT.sub("", text))) for text in (answer, reference))
+    answer, reference = (_plain(_without_units(text)) for text in (answer, reference))
     number, gold_number = _number(answer), _number(reference)
     if number and gold_number:
         return _same_number(number, gold_number)
