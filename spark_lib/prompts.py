@@ -37,6 +37,22 @@ REFLECT = (
     "Someone answered the problem below.\nAnswer: {candidate}\n"
     "Judge it. Keep it if it is correct, else correct it. Write the final answer in \\boxed{{}}.\n{question}",
 )
+# One phrasing each, as figures should be comparable: what a benchmark asks (spark_lib/benchmarks.py).
+REASON = "Reason step by step, then "
+BENCHMARK = {
+    "answer": SOLVE[0],
+    "letter": REASON + "write the letter of the right option in \\boxed{{}}.\n{question}",
+    "letters": REASON + "write the letters of all right options in \\boxed{{}}, like \\boxed{{A, C}}.\n{question}",
+    "word": REASON + "write the answer, one word, number or letter, in \\boxed{{}}.\n{question}",
+    "yes or no": REASON + "write \\boxed{{Yes}} or \\boxed{{No}}.\n{question}",
+    "best of four": "Four answers to a request.\nA: {a}\nB: {b}\nC: {c}\nD: {d}\n"
+    "Which follows the request best? Compare them, then write \\boxed{{A}}, \\boxed{{B}}, \\boxed{{C}} or "
+    "\\boxed{{D}}.\n{question}",
+    "better of two": "Two answers to a question about the image.\nA: {a}\nB: {b}\n"
+    "Which is better? Compare them, then write \\boxed{{A}} or \\boxed{{B}}.\n{question}",
+    "rating": "An answer to a request.\nAnswer: {candidate}\nHow helpful, relevant and accurate is it? Depth and "
+    "detail do not matter. Judge it, then write a whole number from 1 (bad) to 10 (good) in \\boxed{{}}.\n{question}",
+}
 TEMPLATES = {"solve": SOLVE, "pointwise": POINTWISE, "pairwise": PAIRWISE, "reflect": REFLECT}
 
 

@@ -5,32 +5,25 @@ reflecting and judging, where the answer is "Yes"/"No" or "A"/"B". Three decisio
 
 - Only the last balanced box counts, and one that holds two answers is wrong: else a policy learns to hedge.
 - Cheap exact rules come first. What they leave open ("(x+1)^2" against "x^2+2x+1") is asked of math-verify,
-  in a process that the system kills when it takes too long: 9^{9^{9^9}} hangs SymPy in a C call that no
-  exception interrupts. (The time limits need Linux or macOS.)
+  in a process that the system kills when it takes too long (equivalence.py).
 - A number's unit is dropped, and "50%" equals both 0.5 and 50, as in math-verify and the usual benchmarks.
   A decimal equals a fraction or a longer decimal if they agree to six places.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import sys
-import threading
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
-from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the worker runs this file too, and must not wait for what problems.py imports (PyTorch)
+from spark_lib import equivalence
+
+if TYPE_CHECKING:  # problems.py imports more than a rule needs
     from spark_lib.problems import Problem
 
 MAX_LENGTH = 1000  # characters; a longer answer is wrong unless it is the reference, character by character
-CPU_SECONDS = 1.0  # per answer in math-verify; CPU time, as a busy machine must not turn right into wrong
-WALL_SECONDS = 2  # per answer, whatever it does
 
 
 def extract_boxed(text: str) -> str | None:
@@ -57,8 +50,10 @@ def verify(text: str, problem: Problem) -> bool:
 
 
 def verify_many(texts: list[str], problems: list[Problem]) -> list[bool]:
-    """`verify` for each pair. No verdict depends on its neighbours; a hostile text is paid for only once."""
-    return [verify(text, problem) for text, problem in zip(texts, problems, strict=True)]
+    """`verify` for each pair. No verdict depends on its neighbours, and a hostile text holds up only one worker."""
+    pairs = zip(texts, problems, strict=True)
+    with ThreadPoolExecutor(equivalence.WORKERS) as pool:
+        return list(pool.map(lambda pair: verify(*pair), pairs))
 
 
 def same_answer(answer: str, reference: str, problem: Problem | None = None) -> bool:
@@ -79,6 +74,12 @@ def same_answer(answer: str, reference: str, problem: Problem | None = None) -> 
     if problem and problem.choices:
         return _same_choice(answer, reference, [_tidy(choice) for choice in problem.choices])
     return _same(answer, reference)
+
+
+def number_in(answer: str) -> Fraction | None:
+    """The plain number that a box content is, its unit dropped (50% is 50); None if it is something else."""
+    number = _number(_plain(_without_units(_tidy(answer)))) if len(answer) <= MAX_LENGTH else None
+    return number[0] if number else None
 
 
 # What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
@@ -102,13 +103,17 @@ _REWRITES = [
     (r"^ +|[ .]+$", ""),
 ]
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox) ?\{([^{}]*)\}")
-# A unit is a \text{…} or a word after a number, at the end. Words that change the number are no units.
+# A unit is a \text{…} or a known word after a number, at the end. Words that change the number are no units.
 _VALUE = r"(?:dozen|hundred|thousand|[a-z]+illion|half|halves|thirds?|squared|cubed|times|[百千万亿])\b"
-_SHORT = r"[kcm]?m|[km]?g|in|ft|yd|mi|lbs?|oz|m?[lL]|hrs?|h|s|min|sec|mph|men|days?|deg|USD"
+_UNITS = (
+    r"(?:kilo|centi|milli)?(?:met(?:er|re)|gram|lit(?:er|re))s?|inch(?:es)?|foot|feet|(?:yard|mile|acre|pound|ounce|ton|"
+    r"gallon|quart|pint|cup|second|minute|hour|day|week|month|year|degree|radian|dollar|cent|euro|unit|point)s?|people|"
+    r"[kcm]?m|[km]?g|in|ft|yd|mi|lbs?|oz|m?[lL]|hrs?|h|s|min|sec|mph|men|deg|USD"
+)
 _UNIT = re.compile(
     rf"(?:(?<=[0-9}})%])|(?<=\\pi)(?![a-z]))(?:(?: ?/)? ?\\(?:text(?:rm|bf)?|mathrm|mbox) ?"
     rf"\{{(?! ?{_VALUE}| ?[ie] ?\}})(?:[^\W\d_]|[ ./-])*\}}"
-    rf"| ?(?!{_VALUE})[A-Za-z]{{4,}}(?: [A-Za-z]+)*| ?(?:(?:sq|cu)\.? )?(?:{_SHORT})(?:/[a-z]+)?)"
+    rf"| ?(?:(?:sq|cu|square|cubic)\.? )?(?:{_UNITS})(?:(?: ?/ ?| per )(?:{_UNITS}))?)"
     r"(?: ?\^ ?(?:[0-9]|\{-?[0-9]\}))?$"
 )
 _WORDS = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]|^\(?[A-J]\)?$")
@@ -126,6 +131,7 @@ _NUMBER = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 12)  # references and options come again and again
 def _tidy(text: str) -> str:
     """One spelling for what LaTeX and Unicode spell in many ways; only degrees and currencies are lost."""
     while inner := re.fullmatch(r"\s*\\boxed\s*\{(.*)\}\s*", text, re.DOTALL):
@@ -138,6 +144,10 @@ def _tidy(text: str) -> str:
 
 def _plain(text: str) -> str:
     return _TEXT.sub(r"\1", text).strip()
+
+
+def _without_units(text: str) -> str:
+    return _UNIT.sub("", _UNIT.sub("", text))
 
 
 def _word(text: str) -> str:
@@ -168,15 +178,16 @@ def _same(answer: str, reference: str) -> bool:
     outside_brackets = re.sub(r"\\\{.*?\\\}|[(\[].*?[)\]]", "", plain)
     if re.search(_SEVERAL, outside_brackets) and not re.search(_SEVERAL + r"|\\pm", gold):
         return False
-    answer, reference = (_plain(_UNIT.sub("", _UNIT.sub("", text))) for text in (answer, reference))
+    answer, reference = (_plain(_without_units(text)) for text in (answer, reference))
     number, gold_number = _number(answer), _number(reference)
     if number and gold_number:
         return _same_number(number, gold_number)
     if gold_number and not re.search(r"[0-9\\]", answer):
         return False  # plain words are no number; the worker need not be asked
-    # Misread by math-verify: "3 4" as the sum 7, any \text{…} as a unit, the set {1, 2} as the point (1, 2).
+    # Misread by math-verify: "3 4" as the sum 7, any word as a unit, the set {1, 2} as the point (1, 2).
     fences = {fence.groups() for fence in map(_FENCED.fullmatch, (answer, reference)) if fence}
-    if len(fences) == 2 or re.search(r"\\boxed|\\fbox|\\text|\\mbox|(?<![_^0-9])[0-9]+ [0-9]", answer):
+    misread = r"\\boxed|\\fbox|\\text|\\mbox|(?<![_^0-9])[0-9]+ [0-9]|[0-9}] (?!and )[A-Za-z]{3}"
+    if len(fences) == 2 or re.search(misread, answer):
         return False
     # x = 6/2 = 3 is 3, but 4 = 3 is not: the last side and every number before it must be the answer.
     sides, gold_sides = ([side.strip() for side in _EQUALS.split(text)] for text in (answer, reference))
@@ -186,9 +197,10 @@ def _same(answer: str, reference: str) -> bool:
         return all(_same(side, reference) for side in [*values, sides[-1]])
     if len(sides) == 1 and len(gold_sides) == 2 and _NAME.fullmatch(gold_sides[0]):
         return _same(answer, gold_sides[1])
-    return len(sides) <= max(len(gold_sides), 2 + separators) and _WORKER.equivalent(reference, answer)
+    return len(sides) <= max(len(gold_sides), 2 + separators) and equivalence.WORKER.equivalent(reference, answer)
 
 
+@lru_cache(maxsize=1 << 12)
 def _number(text: str) -> tuple[Fraction, bool, bool] | None:
     """(value, whether in percent, whether it has a decimal point), or None if `text` is no plain number."""
     text = re.sub(rf"\\frac ?\{{(-?{_DECIMAL})\}} ?\{{({_DECIMAL})\}}", r" \1/\2", text).strip()
@@ -207,76 +219,3 @@ def _same_number(number: tuple[Fraction, bool, bool], gold_number: tuple[Fractio
     scaled = (value / 100 if percent else value, gold / 100 if gold_percent else gold)
     tolerance = Fraction(1, 10**6) if point or gold_point else 0  # below, also relative: 1e-7 is not 2e-7
     return any(a == b or abs(a - b) < min(tolerance, abs(b) / 10**4) for a, b in ((value, gold), scaled))
-
-
-class _Worker:
-    """One process that runs `python -m spark_lib.verify`, started when first needed; it ends with this one.
-
-    A plain subprocess, because multiprocessing would either fork a multi-threaded PyTorch or run the user's
-    script again in the child. JSON lines over its pipes: [reference, answer] in, true or false out.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.process: Popen | None = None
-
-    def equivalent(self, reference: str, answer: str) -> bool:
-        """What math-verify says; False if it takes too long or dies of it."""
-        with self.lock:
-            for _ in range(2):  # if someone else killed the worker, that says nothing about the answer
-                # Taken away while in use: after a KeyboardInterrupt no later answer may get this one's reply.
-                process, self.process = self.process or self._start(), None
-                with suppress(OSError):  # the pipe of a dead process
-                    print(json.dumps([reference, answer]), file=process.stdin, flush=True)
-                if reply := process.stdout.readline():
-                    self.process = process
-                    return json.loads(reply)
-                if -process.wait() in (signal.SIGPROF, signal.SIGALRM):
-                    return False
-        if process.returncode > 0:
-            raise RuntimeError("The math-verify worker did not start; python -m spark_lib.verify tells why")
-        return False
-
-    def _start(self) -> Popen:
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        # A fixed hash seed: SymPy orders terms by hash, and a verdict should be the same in every run.
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path]), "PYTHONHASHSEED": "0"}
-        return Popen([sys.executable, "-m", "spark_lib.verify"], stdin=PIPE, stdout=PIPE, text=True, env=env)
-
-
-_WORKER = _Worker()
-# A forked child must not talk to its parent's worker, nor wait for a lock that another thread held.
-os.register_at_fork(after_in_child=_WORKER.__init__)
-
-
-def _serve() -> None:
-    """The worker's loop. It ends with its input, so it never outlives the process that started it."""
-    from latex2sympy2_extended import NormalizationConfig, latex2sympy
-    from math_verify.grader import should_treat_as_complex as is_complex
-    from math_verify.grader import verify as math_verify
-
-    # Not math_verify.parse, which even inside a box looks for phrases like "final answer is $3$".
-    spelling = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
-
-    def equivalent(*texts: str) -> bool:
-        try:  # not symmetric, the reference comes first: math-verify turns the answer's form into the gold's
-            trees = (latex2sympy(t, is_real=not is_complex(t), normalization_config=spelling) for t in texts)
-            return bool(math_verify(*trees, allow_set_relation_comp=True, timeout_seconds=None))
-        except Exception:  # noqa: BLE001 - what is no mathematics makes SymPy raise nearly anything
-            return False
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then closes our input
-    replies, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115 - nothing else may look like a reply
-    sys.stderr = sys.stdout  # math-verify warns that its own time limits are off
-    equivalent("x^2+2x+1", "(x+1)^2")  # the first parse builds tables; no answer should pay for that
-    for line in sys.stdin:
-        # The default action of both signals: the system ends this process, even inside a C call.
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-        signal.alarm(WALL_SECONDS)
-        verdict = equivalent(*json.loads(line))
-        signal.alarm(0)
-        print(json.dumps(verdict), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    _serve()
