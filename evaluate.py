@@ -21,7 +21,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from spark_lib import assessment, evaluation_report, metrics
+from spark_lib import assessment, benchmarks, evaluation_report, metrics
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
 from spark_lib.evaluation import examples
 from spark_lib.model import load_trained
@@ -62,9 +62,10 @@ def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, set[str]]:
         problems = load_problems(config.data, settings.split, limit=settings.limit, fields=config.fields,
                                  options=config.data_options, check=config.verifier is None)
         return {Path(config.data).stem: problems}, set()
-    names = chosen(settings.suite, settings.benchmarks)
-    sets = {name: load_benchmark(name, settings.data_dir, settings.limit, 0) for name in names}
-    return sets, set(SUITES["reward"]) & set(names)
+    names = benchmarks.chosen(settings.suite, settings.benchmarks)
+    benchmarks.refuse_without_vision(names)
+    sets = {name: benchmarks.load_benchmark(name, settings.data_dir, settings.limit) for name in names}
+    return sets, {name for name in names if benchmarks.BENCHMARKS[name].suite == "reward"}
 
 
 def fingerprint(model) -> str:
@@ -136,17 +137,18 @@ def evaluate(
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
     right_at = config.recycle.right_at
     for name, problems in sets.items():
+        if name in benchmarks.BENCHMARKS:
+            rule = benchmarks.rule_of(name)  # which `roll` marks by from here on
         asked = dataclasses.replace(settings, parts=[]) if name in reward_sets else settings
         said = [assessment.listen(problems, predict, name, seed, asked, config) for seed in settings.seeds]
         figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
         if len(said) > 1:
             figures["seeds"] = {seed: assessment.figures(one, right_at) for seed, one in zip(settings.seeds, said)}
         if settings.suite or settings.benchmarks:
-            from spark_lib.benchmarks import score
-
             # An answer that was cut off counts as none, here as everywhere.
             texts = [answer.text if answer.finished else "" for answer in said[0].answers]
-            done.results.setdefault("benchmarks", {})[name] = figures | {"score": score(name, problems, texts)}
+            figures["score"] = benchmarks.score(name, problems, texts)
+            done.results.setdefault("benchmarks", {})[name] = figures
         else:
             done.results |= figures
         done.tallies[name] = assessment.tallies(said, right_at)

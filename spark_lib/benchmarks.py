@@ -300,6 +300,11 @@ def score(name: str, problems: list[Problem], texts: list[str]) -> dict:
     return scoring.accuracies(problems, marks) | BENCHMARKS[name].figures(problems, texts, marks)
 
 
+def rule_of(name: str) -> Callable[[str, Problem], float]:
+    """The set's rule in the form of rewards.Rule: a rating, which alone has no mark, counts 0."""
+    return lambda text, problem: BENCHMARKS[name].rule(text, problem) or 0.0
+
+
 def mark(name: str, problems: list[Problem], texts: list[str]) -> list[float | None]:
     """Each text by the set's rule: 0 to 1; None where only a group has a mark (a rating of RewardBench 2's ties)."""
     with ThreadPoolExecutor(equivalence.WORKERS) as pool:
