@@ -102,8 +102,12 @@ def draw(pool: list[int], count: int, rng: random.Random) -> list[int]:
 def about(
     kind: str, shown: list[Rollout], answer: str, view: str, rng: random.Random, right: list[Rollout] = ()
 ) -> Problem:
-    """One problem of `kind` about the candidates `shown`; `right` are right responses to the same question."""
+    """One problem of `kind` about the candidates `shown`; `right` are right responses to the same question.
+
+    Of a reflection (test time, second round) only the answer is shown: its text speaks of the answer before it.
+    """
     trace = view == "trace" or view == "both" and rng.random() < 0.5
+    trace = trace and shown[0].problem.kind == "solve"
     boxes = [extract_boxed(r.text) for r in shown]
     answers = [r.text.strip() if box is None else box for r, box in zip(shown, boxes)]
     texts = [r.text.strip() for r in shown] if trace else answers

@@ -11,7 +11,7 @@ import pytest
 
 from spark_lib.config import Config, Recycle
 from spark_lib.problems import Problem
-from spark_lib.recycle import candidates, compare, demonstration, draw, recycle, recycle_kind
+from spark_lib.recycle import about, candidates, compare, demonstration, draw, recycle, recycle_kind
 from spark_lib.verify import extract_boxed, verify
 
 KINDS = ["pointwise", "pairwise", "reflect"]
@@ -123,6 +123,17 @@ def test_the_view_decides_what_is_shown(groups, rng, view):
     assert {problem.meta["view"] for problem in problems} == {view}
     for problem in problems:
         assert problem.prompt.count("I add up.") == (len(problem.meta["candidates"]) if view == "trace" else 0)
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "reflect"])
+def test_of_a_reflection_only_the_answer_is_shown(rollout, rng, kind):
+    """Its text speaks of an answer that its judge does not see; showing it cost the second round more than the round
+    mended."""
+    first = rollout("121")
+    reflection = rollout("141", about("reflect", [first], "141", "trace", rng))
+    assert "I add up" in about(kind, [first], "Yes", "trace", rng).prompt
+    again = about(kind, [reflection], "Yes", "trace", rng)
+    assert "I add up" not in again.prompt and "141" in again.prompt and again.meta["view"] == "answer"
 
 
 def test_both_views_are_mixed_half_and_half(groups, rng):

@@ -44,9 +44,10 @@ def test_digits_are_tokens(shipped):
 def test_it_leaves_something_to_learn(shipped):
     """A starter that cannot solve at all gives no signal, one that can gives nothing to show."""
     model, tokenizer = shipped
-    solving, judging = starter.probe(model, tokenizer, 200)
-    assert 0.25 < solving < 0.65
-    assert 0.4 < judging < 0.7
+    skills = starter.probe(model, tokenizer, 200)
+    assert 0.15 < skills["solve"] < 0.65
+    assert 0.4 < skills["pointwise"] < 0.7 and 0.4 < skills["pairwise"] < 0.7
+    assert 0.1 < skills["reflect"] < 0.5
 
 
 def test_lessons_are_answerable_and_never_held_out():
@@ -79,8 +80,9 @@ def test_cold_start_fails_loudly():
 def test_rebuilding_gives_a_starter_of_the_same_skill(shipped, tmp_path):
     """The shipped weights must be what the shipped code builds, not a lucky leftover."""
     model, tokenizer = starter.cold_start(seed=0)
-    for now, then in zip(starter.probe(model, tokenizer, 400), starter.probe(*shipped, 400)):
-        assert abs(now - then) < 0.15  # 400 samples each, and another CPU takes another path
+    now, then = starter.probe(model, tokenizer, 400), starter.probe(*shipped, 400)
+    for kind in KINDS:
+        assert abs(now[kind] - then[kind]) < 0.15  # 400 samples each, and another CPU takes another path
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([encode_prompt(tokenizer, "12 + 34 + 56 = ?")])
