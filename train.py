@@ -93,7 +93,7 @@ class Spark:
             torch.manual_seed(seeds.number(config.seed, step, "dropout"))
             for _ in range(config.updates_per_step):
                 for i, batch_rows in enumerate(batches):
-                    batch = pack(batch_rows, accelerator.device, model.dtype)
+                    batch = pack(batch_rows, accelerator.device)
                     logprobs = response_logprobs(model, batch, config.temperature)
                     if len(first) == i:
                         first.append(logprobs.detach())
