@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import train  # noqa: E402
 from spark_lib import rollout  # noqa: E402
 from spark_lib.config import Config  # noqa: E402
-from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_groups  # noqa: E402
+from spark_lib.loss import Row, joint_loss, micro_batches, pack, response_logprobs, rows_of_groups  # noqa: E402, F401
 from spark_lib.model import STARTER, trainable  # noqa: E402
 from spark_lib.problems import Problem, load_problems  # noqa: E402
-from train import Spark  # noqa: E402
 
 # Questions whose answers differ in length, for the measurement with naturally varying lengths.
 QUESTIONS = (
@@ -62,18 +62,38 @@ def problems_for(name: str, count: int, seed: int) -> list[Problem]:
     return [Problem(QUESTIONS[(seed * count + i) % len(QUESTIONS)], "") for i in range(count)]
 
 
+def prompt_lengths(folder: str, problems: list[Problem]) -> list[int]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return [len(rollout.encode_prompt(tokenizer, problem.prompt)) for problem in problems]
+
+
+def base_and_adapter_sizes(folder: str) -> dict[str, int]:
+    """Numbers in the weights that multiply every token: those of the layers, of the head, of the adapter; and the
+    width of all attention heads of all layers together."""
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    linear = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return {
+        "layers": sum(w.numel() for w in linear), "head": head.weight.numel(),
+        "adapter": sum(Config().lora.r * sum(w.shape) for w in linear),
+        "attention_width": config.num_hidden_layers * config.num_attention_heads * dim,
+    }
+
+
 class Side:
     """`seconds` of the last step: generation, reference, forward+backward, rest, total."""
 
-    def __init__(self, args):
+    def __init__(self):
         self.seconds: dict[str, float] = defaultdict(float)
-        self.now = time.process_time if args.cpu_time else time.perf_counter
 
     @contextlib.contextmanager
     def timed(self, phase: str):
-        start = self.now()
+        start = time.perf_counter()
         yield
-        self.seconds[phase] += self.now() - start
+        self.seconds[phase] += time.perf_counter() - start
 
     def timing(self, owner: object, method: str, phase: str) -> None:
         """From now on, every call of owner.method adds to the phase."""
@@ -95,34 +115,31 @@ class Kit(Side):
     """The kit's own step."""
 
     def __init__(self, folder: str, args):
-        super().__init__(args)
+        super().__init__()
         self.n = args.group
         self.config = Config(
             model=folder, group_size=args.group, problems_per_step=args.problems, max_new_tokens=args.max_new_tokens,
             beta=args.beta, micro_batch_tokens=args.micro_batch_tokens, loss="dapo", lr=1e-5,
         )
-        self.spark = Spark(self.config, Accelerator(cpu=True))
+        self.spark = train.Spark(self.config, Accelerator(cpu=not torch.cuda.is_available()))
         self.model, self.tokenizer = self.spark.model, self.spark.tokenizer
-        # Spark.roll looks `sample` up in its module; update's forward and backward is what is not the reference.
-        import spark_lib.sampler as sampler
-
-        self.timing(sampler, "sample", "generation")
         self.timing(self.spark, "reference", "reference")
 
     def step(self, problems: list[Problem], stream: tuple, fixed: bool) -> tuple[dict[str, float], list]:
         """(seconds by phase, groups). fixed: no token ends a response, so all have max_new_tokens."""
         stop_ids = rollout.stop_ids
         rollout.stop_ids = (lambda model, tokenizer: set()) if fixed else stop_ids
-        start = self.now()
+        start = time.perf_counter()
         groups = self.spark.roll(problems, self.n, stream)
         for group in groups:
             for i, r in enumerate(group):
                 r.reward = float(i % 2)
-        with self.timed("update"):
-            self.spark.update(groups, [], 0)
-        total = self.now() - start
+        self.spark.update(groups, [], 0)
+        total = time.perf_counter() - start
         rollout.stop_ids = stop_ids
-        self.seconds["forward+backward"] = self.seconds["update"] - self.seconds["reference"]
+        clock = self.spark.clock.seconds
+        self.seconds["generation"] = clock.pop("sample")
+        self.seconds["forward+backward"] = clock.pop("train") - self.seconds["reference"]
         return self.split(total), groups
 
     def loss_and_gradient(self, groups: list, advantages: list[float]) -> tuple[float, torch.Tensor]:
@@ -147,7 +164,7 @@ class SetLengths(LogitsProcessor):
         self.lengths = torch.tensor([math.inf if length is None else length for length in lengths])
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        ends = input_ids.shape[1] - self.prompt + 1 >= self.lengths
+        ends = (input_ids.shape[1] - self.prompt + 1 >= self.lengths).to(scores.device)
         scores[:, self.eos] = -math.inf
         if ends.any():
             scores[ends] = -math.inf
@@ -159,14 +176,14 @@ class Trl(Side):
     """TRL's trainer on the same weights."""
 
     def __init__(self, folder: str, args):
-        super().__init__(args)
+        super().__init__()
         from trl import GRPOConfig, GRPOTrainer
 
         self.n, self.parts = args.group, args.peer_parts
-        rows = args.group * args.problems
+        rows, gpu = args.group * args.problems, torch.cuda.is_available()
         self.folder = tempfile.TemporaryDirectory()
         settings = GRPOConfig(
-            output_dir=self.folder.name, use_cpu=True, bf16=False, report_to="none", learning_rate=1e-5,
+            output_dir=self.folder.name, use_cpu=not gpu, bf16=gpu, report_to="none", learning_rate=1e-5,
             per_device_train_batch_size=rows // self.parts, gradient_accumulation_steps=self.parts,
             num_generations=args.group, max_completion_length=args.max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
             beta=args.beta, loss_type="dapo", gradient_checkpointing=False, logging_strategy="no",
@@ -175,7 +192,8 @@ class Trl(Side):
 
         defaults = Config().lora
         self.trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), args=settings,
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if gpu else torch.float32),
+            args=settings,
             reward_funcs=lambda completions, **_: [float(i % 2) for i in range(len(completions))],
             train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}]}] * rows),
             processing_class=AutoTokenizer.from_pretrained(folder),
@@ -194,7 +212,7 @@ class Trl(Side):
         trainer = self.trainer
         self.lengths = [len(r.response_ids) if r.finished else None for group in groups for r in group]
         examples = [{"prompt": [{"role": "user", "content": p.prompt}]} for p in problems for _ in range(self.n)]
-        start = self.now()
+        start = time.perf_counter()
         logprobs = trainer._get_per_token_logps_and_entropies
         self.timing(trainer, "_get_per_token_logps_and_entropies", "reference")
         inputs = trainer._generate_and_score_completions(examples)
@@ -204,7 +222,7 @@ class Trl(Side):
             torch.nn.utils.clip_grad_norm_(trainable(self.model), 1.0)
             trainer.optimizer.step()
             trainer.optimizer.zero_grad()
-        total = self.now() - start
+        total = time.perf_counter() - start
         return self.split(total), inputs["completion_mask"].sum(1).tolist()
 
     def backward(self, inputs: dict) -> float:

@@ -17,6 +17,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def prepare(args) -> None:
     transformers.utils.logging.disable_progress_bar()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.cpu_time:
+        time.perf_counter = time.process_time
 
 
 def machine() -> str:
@@ -67,7 +70,8 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
-def measure(args) -> dict:
+def measure(args, modes: tuple[str, ...] = ("fixed", "variable")) -> dict:
+    """What the docstring above says, without the memory; "seconds" and "ratio" are missing if the losses disagree."""
     from sides import Kit, Trl, disagreement, model_folder, problems_for
 
     folder = model_folder(args.model)
@@ -79,7 +83,7 @@ def measure(args) -> dict:
     if not report["loss_agrees"]:
         return report
     report |= {"seconds": {}, "ratio": {}, "tokens": {}, "ratio_range": {}}
-    for mode in ("fixed", "variable"):
+    for mode in modes:
         rounds = []
         for number in range(args.rounds + 1):
             problems = problems_for(args.model, args.problems, number)
