@@ -1,6 +1,6 @@
 """Sampling, update and memory on a GPU, at the shapes of Qwen2.5, by the kit and by TRL.
 
-    python tests/perf/gpu.py --shape 1.5b [--out FILE.json]        shapes: tiny (proves the script, on a CPU too), 1.5b, 7b
+    python tests/perf/gpu.py --shape 1.5b [--out FILE.json]        shapes: tiny (works on a CPU too), 1.5b, 7b
 
 Random weights, LoRA on all linear layers, 8 problems x 8 responses x 512 tokens of fixed length. TRL generates with
 transformers' generate() and, where a GPU is, with its continuous batching. Decode must read all weights, and the keys
