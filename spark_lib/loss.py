@@ -273,11 +273,14 @@ def behind_prompt(start: torch.Tensor, p: int, r: int, window: int | None, dtype
     start: (N,) how many of the p tokens of the prompt are real. A token sees them, itself and what is before it in its
     own text, but nothing that is `window` or more positions back.
     """
-    before, own = torch.arange(p, device=start.device), torch.arange(r, device=start.device)
-    positions = torch.cat([before.expand(len(start), p), start[:, None] + own], 1)  # (N, p + r) of the keys
+    start = start[:, None].int()
+    prompt, text = (torch.arange(length, device=start.device, dtype=torch.int32) for length in (p, r))
+    positions = torch.cat([prompt.expand(len(start), p), start + text], 1)  # (N, p + r) of the keys
     distance = positions[:, None, p:, None] - positions[:, None, None, :]
-    real = torch.cat([before < start[:, None], torch.ones_like(positions[:, p:], dtype=torch.bool)], 1)
-    allowed = real[:, None, None] & (distance >= 0) & (distance < (window or distance.numel()))
+    allowed = distance >= 0
+    allowed[..., :p] &= (prompt < start)[:, None, None]
+    if window:
+        allowed &= distance < window
     return torch.zeros(allowed.shape, dtype=dtype, device=start.device).masked_fill_(~allowed, torch.finfo(dtype).min)
 
 

@@ -69,10 +69,10 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.ones(10_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+for _ in range(10):
     torch.ones(10_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = [int(subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True).stdout)
               for word in ("keep", "default")]
-    assert faults[0] * 10 < faults[1]
+    assert faults[0] < 0.9 * faults[1]

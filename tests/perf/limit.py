@@ -67,8 +67,9 @@ def main() -> int:
         step.show(report)
         return 1
     folder = model_folder(args.model)
-    lengths = [prompt_lengths(folder, problems_for(args.model, args.problems, i)) for i in range(1, args.rounds + 1)]
-    bound = least(folder, sum(map(sum, lengths)) / args.rounds, args, rate, read)
+    rounds = [problems_for(args.model, "fixed", args.problems, number) for number in range(1, args.rounds + 1)]
+    prompt_tokens = sum(sum(prompt_lengths(folder, problems)) for problems in rounds) / args.rounds
+    bound = least(folder, prompt_tokens, args, rate, read)
     bound["total"] = sum(bound.values())
     over = {side: {phase: found[phase] / bound[phase] for phase in bound if bound[phase]}
             for side, found in report["seconds"]["fixed"].items()}

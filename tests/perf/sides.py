@@ -55,9 +55,9 @@ def model_folder(name: str) -> str:
     return str(folder)
 
 
-def problems_for(name: str, count: int, seed: int) -> list[Problem]:
-    """The starter knows additions only; other models get QUESTIONS."""
-    if name == "starter":
+def problems_for(name: str, mode: str, count: int, seed: int) -> list[Problem]:
+    """Additions, as the quickstart trains on; for natural lengths of other models than the starter, QUESTIONS."""
+    if name == "starter" or mode == "fixed":
         return load_problems("arithmetic", "train", count, seed)
     return [Problem(QUESTIONS[(seed * count + i) % len(QUESTIONS)], "") for i in range(count)]
 

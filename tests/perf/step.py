@@ -76,7 +76,7 @@ def measure(args, modes: tuple[str, ...] = ("fixed", "variable")) -> dict:
 
     folder = model_folder(args.model)
     kit, peer = Kit(folder, args), Trl(folder, args)
-    _, groups = kit.step(problems_for(args.model, args.problems, 0), (0, "warm"), fixed=False)
+    _, groups = kit.step(problems_for(args.model, "variable", args.problems, 0), (0, "warm"), fixed=False)
     difference = disagreement(kit, peer, groups)
     report = {"machine": machine(), "settings": {k: str(v) for k, v in vars(args).items()}, "difference": difference,
               "loss_agrees": all(difference[name] <= limit for name, limit in AGREE.items())}
@@ -86,7 +86,7 @@ def measure(args, modes: tuple[str, ...] = ("fixed", "variable")) -> dict:
     for mode in modes:
         rounds = []
         for number in range(args.rounds + 1):
-            problems = problems_for(args.model, args.problems, number)
+            problems = problems_for(args.model, mode, args.problems, number)
             ours, groups = kit.step(problems, (number, mode), mode == "fixed")
             theirs, lengths = peer.step(problems, groups)
             assert lengths == [len(r.response_ids) for group in groups for r in group], "the sides did unequal work"
@@ -115,7 +115,7 @@ def peak_alone(args) -> dict[str, int]:
     side = (Kit if args.side == "kit" else Trl)(folder, args)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for number in range(2):
-        problems = problems_for(args.model, args.problems, number)
+        problems = problems_for(args.model, "fixed", args.problems, number)
         if args.side == "kit":
             side.step(problems, (number, "fixed"), fixed=True)
         else:
