@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from spark_lib import evaluation, seeds
 from spark_lib.config import Config, ConfigError, help_text, load_config
+from spark_lib.lean import keep_freed_memory, lean_lora
 from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
 from spark_lib.model import adapter_dropout, load_model, trainable
 from spark_lib.problems import Problem, load_problems, problems_of_step
@@ -63,6 +64,7 @@ class Spark:
     def __init__(self, config: Config, accelerator: Accelerator):
         self.config, self.accelerator, self.clock = config, accelerator, Clock()
         self.model, self.tokenizer = load_model(config, self.accelerator.device)
+        lean_lora(self.model)
         self.optimizer = torch.optim.AdamW(trainable(self.model), lr=config.lr, weight_decay=0.0)
         rule = load_rule(config.verifier) if config.verifier else None
         self.roll = Sampler(self.model, self.tokenizer, config, self.accelerator, rule, self.clock)
@@ -94,7 +96,7 @@ class Spark:
             torch.manual_seed(seeds.number(config.seed, step, "dropout"))
             for _ in range(config.updates_per_step):
                 for i, batch_rows in enumerate(batches):
-                    batch = pack(batch_rows, accelerator.device, model.dtype)
+                    batch = pack(batch_rows, accelerator.device)
                     logprobs = response_logprobs(model, batch, config.temperature)
                     if len(first) == i:
                         first.append(logprobs.detach())
@@ -132,6 +134,7 @@ def main(argv: list[str]) -> None:
     if {"-h", "--help"} & set(argv):
         return print(help_text())
     config = load_config(argv)
+    keep_freed_memory()
     load = partial(load_problems, config.data, fields=config.fields, options=config.data_options,
                    check=config.verifier is None)
     data = load("train", seed=config.seed)

@@ -74,7 +74,7 @@ def bisect(count: int, holds) -> int:
 def yes_probabilities(model, tokenizer, verdicts: list[Rollout], max_tokens: int) -> list[float | None]:
     """P(Yes) / (P(Yes) + P(No)) for each pointwise judgement; None where no verdict can be read or it was cut off.
 
-    Both continuations of a judgement are one row of the loss's tree attention: what they share is read once.
+    Both continuations of a judgement are the responses of one training row (see loss.pack): what they share is read once.
     max_tokens: most tokens in one forward pass, except that a longer judgement is a pass of its own.
     """
     found = [continuations(r.response_ids, r.text, tokenizer) if r.finished else None for r in verdicts]
@@ -86,10 +86,8 @@ def yes_probabilities(model, tokenizer, verdicts: list[Rollout], max_tokens: int
     order = sorted(range(len(rows)), key=lambda j: len(rows[j]), reverse=True)  # as micro_batches sorts them
     device, scores = next(model.parameters()).device, []
     for batch_rows in micro_batches(rows, max([max_tokens, *map(len, rows)])):
-        logprobs = response_logprobs(model, pack(batch_rows, device, model.dtype), 1.0).double().cpu()
-        for row, values in zip(batch_rows, logprobs):
-            yes, no = (len(continuation) for continuation in row.responses)
-            scores.append((values[:yes].sum() - values[yes : yes + no].sum()).item())
+        sums = response_logprobs(model, pack(batch_rows, device), 1.0).double().sum(1).cpu()  # yes, no, yes, no …
+        scores += (sums[0::2] - sums[1::2]).tolist()
     probabilities: list[float | None] = [None] * len(verdicts)
     for j, score in zip(order, scores, strict=True):
         probabilities[places[j]] = 1 / (1 + math.exp(-score)) if score > -700 else 0.0

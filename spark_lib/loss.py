@@ -15,14 +15,21 @@ on fresh rollouts is strictly on-policy, and two numerics of one policy never ma
 (judge_loss: sft) is a response whose advantage is 1 and whose KL is left out: the gradient of -ratio is then
 exactly that of its negative log-likelihood. Groups whose rewards are all equal are dropped before any forward.
 
-A group is one training row: the prompt once, then its responses side by side, each seeing the prompt and itself.
+A group is one training row: the prompt once, and its responses, each seeing the prompt and itself. Rows are laid out
+without padding; attention alone knows which token belongs to which text (packed_attention).
 """
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from spark_lib.config import ConfigError
 from spark_lib.rollout import Rollout
 
 LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time
@@ -85,7 +92,7 @@ def rows_of_demonstrations(demonstrations: list[tuple[list[int], list[int]]], we
 
 
 def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
-    """Rows of like length together, at most `max_tokens` with padding; a row that is too long alone is split.
+    """Rows of like length together, at most `max_tokens` tokens; a row that is too long alone is split.
 
     A row keeps at least one response, so a single response longer than `max_tokens` still makes a batch.
     """
@@ -100,10 +107,9 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
             part = slice(start, end)
             pieces.append(Row(row.prompt, row.responses[part], row.advantages[part], row.weights[part], row.beta))
             start = end
-    pieces.sort(key=len, reverse=True)
     batches: list[list[Row]] = []
-    for piece in pieces:  # the first row of a batch is its longest
-        if batches and len(batches[-1][0]) * (len(batches[-1]) + 1) <= max_tokens:
+    for piece in sorted(pieces, key=len, reverse=True):
+        if batches and sum(map(len, batches[-1])) + len(piece) <= max_tokens:
             batches[-1].append(piece)
         else:
             batches.append([piece])
@@ -112,86 +118,88 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
 
 @dataclass
 class Batch:
-    """Tensors of some rows, padded on the right. R is the most response tokens of a row.
+    """Tensors of some rows: T tokens, P of the longest prompt; N responses, R tokens of the longest response.
 
-    input_ids, positions: (rows, tokens); positions of each response go on from the prompt's end.
-    mask: (rows, 1, tokens, tokens), added to attention scores: 0 where a token may look, else the lowest float.
-    source: (rows, R) column whose output predicts the response token; target: (rows, R) that token.
-    valid: (rows, R) true for real tokens; advantages, weights, beta: (rows, R).
+    input_ids, positions: (1, T) all prompts, then all responses, without padding; a response's positions go on from
+        its prompt's end.
+    prompts, responses: (rows, P), (N, R) columns of their tokens, padded with 0 at the end.
+    prompt_of, start: (N,) a response's row and its first position.
+    back: (T,) where each token is among the prompts and then the responses, padded.
+    source, target, valid: (N, R) column whose output predicts the token; that token; true for real tokens.
+    advantages, weights, beta: (N, 1).
+    masks: filled by packed_attention, per sliding window.
     """
 
     input_ids: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor
+    prompts: torch.Tensor
+    responses: torch.Tensor
+    prompt_of: torch.Tensor
+    start: torch.Tensor
+    back: torch.Tensor
     source: torch.Tensor
     target: torch.Tensor
     valid: torch.Tensor
     advantages: torch.Tensor
     weights: torch.Tensor
     beta: torch.Tensor
+    masks: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
-def pack(rows: list[Row], device="cpu", dtype=torch.float32) -> Batch:
+def pack(rows: list[Row], device="cpu") -> Batch:
     """Lay out rows as tensors.
 
     A prompt `p q` with responses `a b` and `c` becomes
 
-        column      0 1 2 3 4        source of a, b, c: 1, 2, 1
-        token       p q a b c        c sees p, q and itself, but not a or b
-        position    0 1 2 3 2
-        segment     0 0 1 1 2
+        column      0 1 2 3 4        prompts     0 1
+        token       p q a b c        responses   2 3
+        position    0 1 2 3 2                    4 ·        source of a, b, c: 1, 2, 1
     """
-    columns = {name: [] for name in ("input_ids", "positions", "segment")}
-    answers = {name: [] for name in ("source", "target", "valid", "advantages", "weights", "beta")}
-    for row in rows:
-        p = len(row.prompt)
-        ids, position, segment = list(row.prompt), list(range(p)), [0] * p
-        source, advantage, weight = [], [], []
-        for i, response in enumerate(row.responses):
-            source += [p - 1] + list(range(len(ids), len(ids) + len(response) - 1))
-            ids += response
-            position += range(p, p + len(response))
-            segment += [i + 1] * len(response)
-            advantage += [row.advantages[i]] * len(response)
-            weight += [row.weights[i]] * len(response)
-        for name, values in zip(columns, (ids, position, segment)):
-            columns[name].append(values)
-        count = len(source)
-        for name, values in zip(answers, (source, ids[p:], [True] * count, advantage, weight, [row.beta] * count)):
-            answers[name].append(values)
+    flat = [(i, response) for i, row in enumerate(rows) for response in row.responses]
+    ids = [token for row in rows for token in row.prompt] + [token for _, response in flat for token in response]
+    positions = [j for row in rows for j in range(len(row.prompt))]
+    positions += [len(rows[i].prompt) + j for i, response in flat for j in range(len(response))]
 
-    def padded(values: list[list], fill) -> torch.Tensor:
-        longest = max(map(len, values))
-        return torch.tensor([v + [fill] * (longest - len(v)) for v in values], device=device)
+    def tensor(values: list) -> torch.Tensor:
+        return torch.tensor(values, device=device)
 
-    segment = padded(columns["segment"], -1)  # (rows, tokens); -1 is padding
-    width = segment.shape[1]
-    query, key = segment[:, :, None], segment[:, None, :]
-    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    # Padding looks at itself (equal segments), so that no row of the softmax is empty.
-    allowed = causal & ((key == 0) | (key == query))
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, torch.finfo(dtype).min)
+    def columns(lengths: list[int], first: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(columns, which of them are real) of texts of these lengths, the first of which begins at `first`."""
+        length = tensor(lengths)
+        begin = first + length.cumsum(0) - length
+        offset = torch.arange(max(lengths), device=device)
+        real = offset < length[:, None]
+        return torch.where(real, begin[:, None] + offset, 0), real
+
+    prompts, real = columns([len(row.prompt) for row in rows], 0)
+    responses, valid = columns([len(response) for _, response in flat], sum(len(row.prompt) for row in rows))
+    back = torch.cat([real.flatten().nonzero(), real.numel() + valid.flatten().nonzero()]).squeeze(1)
+    prompt_of = tensor([i for i, _ in flat])
+    last = (prompts.max(1).values[prompt_of])[:, None]  # the prompt's last token predicts the response's first
     return Batch(
-        padded(columns["input_ids"], 0), padded(columns["positions"], 0), mask[:, None],
-        **{name: padded(values, 0) for name, values in answers.items()},
+        tensor([ids]), tensor([positions]), prompts, responses, prompt_of, real.sum(1)[prompt_of], back,
+        source=torch.cat([last, responses[:, :-1]], 1), target=tensor(ids)[responses], valid=valid,
+        advantages=tensor([[a] for row in rows for a in row.advantages]),
+        weights=tensor([[w] for row in rows for w in row.weights]),
+        beta=tensor([[rows[i].beta] for i, _ in flat]),
     )
 
 
 def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
-    """(rows, R) log-prob of every response token under softmax(logits / temperature); 0 where there is none.
+    """(N, R) log-prob of every response token under softmax(logits / temperature); 0 where there is none.
 
     Logits are made only where a response token is predicted, and in chunks that are made again in the backward
     pass: at a 151k vocabulary they, not the weights, are what runs out of memory.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    see_shared_prompts(base)
+    # A mask of four dimensions is handed on to the layers as it is, so none is made; packed_attention has its own.
+    unused = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
     hidden = base.get_decoder()(
-        input_ids=batch.input_ids, attention_mask=layer_masks(base.config, batch), position_ids=batch.positions,
-        use_cache=False,
+        input_ids=batch.input_ids, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
     ).last_hidden_state
-    valid = batch.valid.bool()
-    rows = valid.nonzero()[:, 0]
-    hidden = hidden[rows, batch.source[valid]]  # (response tokens, width)
-    target = batch.target[valid]
+    hidden = hidden[0, batch.source[batch.valid]]  # (response tokens, width)
+    target = batch.target[batch.valid]
 
     def logprobs(hidden: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         logits = to_logits(base, hidden).float() / temperature
@@ -202,19 +210,81 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
         flat = logprobs(hidden, target)
     else:
         flat = torch.cat([checkpoint(logprobs, h, t, use_reentrant=False) for h, t in chunks])
-    return torch.zeros_like(batch.weights).masked_scatter(valid, flat)
+    return flat.new_zeros(batch.valid.shape).masked_scatter(batch.valid, flat)
 
 
-def layer_masks(config, batch: Batch):
-    """The mask in the form that the model takes: windowed too for layers with a sliding window, which by position,
-    not by column, reaches back over the prompt. transformers uses a mask of four dimensions as it is."""
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
-    if not window or kinds is not None and "sliding_attention" not in kinds:
-        return batch.mask
-    distance = batch.positions[:, None, :, None] - batch.positions[:, None, None, :]
-    windowed = batch.mask.masked_fill(distance >= window, torch.finfo(batch.mask.dtype).min)
-    return windowed if kinds is None else {"full_attention": batch.mask, "sliding_attention": windowed}
+# --- attention in which responses share their prompt ---------------------------------------------------------
+
+
+def see_shared_prompts(base) -> None:
+    """From now on the model's attention understands packed=Batch; other forward passes are what they were.
+
+    Raises ConfigError for a model in which responses would see each other.
+    """
+    config = base.config.get_text_config()
+    own = config._attn_implementation
+    if own.startswith("packed_"):
+        return
+    AttentionInterface.register(f"packed_{own}", partial(packed_attention, own))
+    AttentionMaskInterface.register(f"packed_{own}", ALL_MASK_ATTENTION_FUNCTIONS[own])
+    base.set_attn_implementation(f"packed_{own}")
+    other = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if other or config._attn_implementation != f"packed_{own}":
+        raise ConfigError(
+            f"model: {type(base).__name__} mixes tokens in a way of its own; training needs a model whose layers "
+            "all go through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma and most others)"
+        )
+
+
+def packed_attention(
+    own: str, module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    packed: Batch | None = None, sliding_window: int | None = None, **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """One layer's attention, in the form that transformers asks for. query, key, value: (1, heads, T, width).
+
+    Everything else in the model works on single tokens, so it needs no padding and reads a prompt once. Here, and only
+    here, texts matter: prompts are a padded batch, and so are responses, each behind a copy of its prompt's keys and
+    values. The cost grows linearly with the number of responses; a mask over the whole row would make it quadratic.
+    """
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(own, eager)
+    if packed is None:
+        return attend(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
+    if sliding_window not in packed.masks:
+        p, r = packed.prompts.shape[1], packed.responses.shape[1]
+        packed.masks[sliding_window] = (
+            behind_prompt(packed.start.new_zeros(1), 0, p, sliding_window, query.dtype),
+            behind_prompt(packed.start, p, r, sliding_window, query.dtype),
+        )
+    of_prompts, of_responses = packed.masks[sliding_window]
+    (q, k, v), (rq, rk, rv) = (
+        [x[0].transpose(0, 1)[columns].transpose(1, 2) for x in (query, key, value)]  # (texts, heads, tokens, width)
+        for columns in (packed.prompts, packed.responses)
+    )
+    prompts, _ = attend(module, q, k, v, of_prompts, **kwargs)  # (texts, tokens, heads, width)
+    k, v = (torch.cat([shared[packed.prompt_of], new], 2) for shared, new in ((k, rk), (v, rv)))
+    responses, _ = attend(module, rq, k, v, of_responses, **kwargs)
+    return torch.cat([prompts.flatten(0, 1), responses.flatten(0, 1)])[packed.back][None], None
+
+
+def behind_prompt(start: torch.Tensor, p: int, r: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+    """(N, 1, r, p + r) added to attention scores: 0 where a token may look, else the lowest number.
+
+    start: (N,) how many of the p tokens of the prompt are real. A token sees them, itself and what is before it in its
+    own text, but nothing that is `window` or more positions back.
+    """
+    start = start[:, None].int()
+    prompt, text = (torch.arange(length, device=start.device, dtype=torch.int32) for length in (p, r))
+    positions = torch.cat([prompt.expand(len(start), p), start + text], 1)  # (N, p + r) of the keys
+    distance = positions[:, None, p:, None] - positions[:, None, None, :]
+    allowed = distance >= 0
+    allowed[..., :p] &= (prompt < start)[:, None, None]
+    if window:
+        allowed &= distance < window
+    return torch.zeros(allowed.shape, dtype=dtype, device=start.device).masked_fill_(~allowed, torch.finfo(dtype).min)
+
+
+# --- from hidden states to the loss --------------------------------------------------------------------------
 
 
 def to_logits(base, hidden: torch.Tensor) -> torch.Tensor:
@@ -230,7 +300,7 @@ def joint_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """(loss, metrics) of one micro-batch; losses of a step's micro-batches add up to the step's loss.
 
-    logprobs, old, reference: (rows, R) of response_logprobs now, before the step's first update (no gradient), and
+    logprobs, old, reference: (N, R) of response_logprobs now, before the step's first update (no gradient), and
     of the reference model (None where no row has beta > 0). Metrics are sums over tokens, to be divided by "tokens".
     """
     ratio = (logprobs - old).exp()
@@ -238,7 +308,7 @@ def joint_loss(
     loss = -torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
     metrics = {
         "tokens": batch.valid.sum().item(),
-        "clipped": ((clipped * batch.advantages < ratio * batch.advantages) & batch.valid.bool()).sum().item(),
+        "clipped": ((clipped * batch.advantages < ratio * batch.advantages) & batch.valid).sum().item(),
     }
     metrics["kl"] = 0.0
     if reference is not None:

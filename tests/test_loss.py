@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import add_lora
 from torch.testing import assert_close
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from spark_lib import loss as loss_module
-from spark_lib.config import Config, Weights
+from spark_lib.config import Config, ConfigError, Weights
 from spark_lib.loss import (
     Row,
     group_advantages,
@@ -65,7 +66,7 @@ def plain_loss(model, rows: list[Row], clip: float = 0.2, old_shift: float = 0.0
 def accumulated(model, rows: list[Row], max_tokens: int, old_shift: float = 0.0) -> torch.Tensor:
     """The step's loss as train.py computes it: micro-batch by micro-batch, gradients added up."""
     total = 0.0
-    for batch in (pack(part, dtype=model.dtype) for part in micro_batches(rows, max_tokens)):
+    for batch in (pack(part) for part in micro_batches(rows, max_tokens)):
         logprobs = response_logprobs(model, batch, TEMPERATURE)
         with torch.no_grad(), model.disable_adapter():
             reference = response_logprobs(model, batch, TEMPERATURE)
@@ -171,14 +172,15 @@ def test_packed_logprobs_are_those_of_plain_forward_passes(model):
 
     Masks go by length: the rows hold <|pad|> and <|end|> inside prompts and responses, and the stop token counts.
     """
-    batch = pack(ROWS, dtype=model.dtype)
+    batch = pack(ROWS)
     with torch.no_grad():
         found = response_logprobs(model, batch, TEMPERATURE)
-        for row, logprobs, valid in zip(ROWS, found, batch.valid):
-            expected = torch.cat([plain_logprobs(model, row.prompt, response) for response in row.responses])
-            assert valid.sum() == len(expected)
-            assert_close(logprobs[: len(expected)].double(), expected, atol=1e-5, rtol=1e-5)
-            assert (logprobs[len(expected) :] == 0).all()
+        texts = [(row.prompt, response) for row in ROWS for response in row.responses]
+        for (prompt, response), logprobs, valid in zip(texts, found, batch.valid, strict=True):
+            assert valid.sum() == len(response)
+            expected = plain_logprobs(model, prompt, response)
+            assert_close(logprobs[: len(response)].double(), expected, atol=1e-5, rtol=1e-5)
+            assert (logprobs[len(response) :] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma3", "gemma2", "granite"])
@@ -186,10 +188,34 @@ def test_packed_logprobs_are_those_of_plain_forward_passes(model):
 def test_packed_logprobs_of_models_with_windows_and_scaled_logits(tiny, name):
     """Guards models whose layers look back only so far, or whose logits are capped or scaled after the head."""
     model = tiny(name).double()
-    row = Row(list(range(10, 18)), [list(range(20, 30)), list(range(30, 35))], [1.0, -1.0], [1.0, 1.0], 0.0)
-    found = response_logprobs(model, pack([row], dtype=model.dtype), TEMPERATURE)[0]
-    expected = torch.cat([plain_logprobs(model, row.prompt, response) for response in row.responses])
+    responses = [list(range(20, 32)), list(range(30, 35))]
+    rows = [Row(list(range(10, 10 + length)), responses, [1.0, -1.0], [1.0, 1.0], 0.0) for length in (3, 12)]
+    batch = pack(rows)
+    found = response_logprobs(model, batch, TEMPERATURE)[batch.valid]
+    expected = torch.cat([plain_logprobs(model, row.prompt, response) for row in rows for response in row.responses])
     assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_other_forward_passes_are_what_they_were(model):
+    """Guards sampling, which uses the same model: training installs its own attention, for packed rows alone."""
+    ids, mask = torch.tensor([[PAD, PAD, 10, 11, 12], [10, 11, 12, 13, 14]]), torch.ones(2, 5, dtype=torch.long)
+    mask[0, :2] = 0
+    before = model(input_ids=ids, attention_mask=mask).logits
+    response_logprobs(model, pack(ROWS), TEMPERATURE)
+    assert torch.equal(model(input_ids=ids, attention_mask=mask).logits[mask.bool()], before[mask.bool()])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["Bloom", "Lfm2"])
+def test_a_model_that_mixes_tokens_in_its_own_way_is_refused(name):
+    """Guards against silence: alibi (Bloom) or convolutions (Lfm2) would let responses see each other."""
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8}
+    lfm2 = {"layer_types": ["conv"], "num_hidden_layers": 1} | heads
+    size = {"Bloom": {"n_layer": 1, "n_head": 2}, "Lfm2": lfm2}[name]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name.lower(), vocab_size=64, hidden_size=8, **size))
+    with pytest.raises(ConfigError, match=f"{name}ForCausalLM mixes tokens in a way of its own"):
+        response_logprobs(model, pack(ROWS), TEMPERATURE)
 
 
 @pytest.mark.parametrize("old_shift", [0.0, 0.3, -0.3], ids=["on-policy", "ratio 0.74", "ratio 1.35"])
@@ -235,12 +261,13 @@ def test_micro_batches_keep_every_response_within_the_budget(max_tokens):
 def test_padding_never_changes_results(model):
     """Guards short rows beside long ones: a row's log-probs and gradient must be the same alone and in a batch."""
     short, long = ROWS[1], replace(ROWS[2], responses=[[36] * 40, [37], [38]])
-    alone, together = pack([short], dtype=model.dtype), pack([short, long], dtype=model.dtype)
+    alone, together = pack([short]), pack([short, long])
+    n, r = alone.valid.shape
     results = []
     for batch in (alone, together):
-        logprobs = response_logprobs(model, batch, TEMPERATURE)[0]
+        logprobs = response_logprobs(model, batch, TEMPERATURE)[:n]
         logprobs.sum().backward()
-        results.append((logprobs.detach()[: alone.valid.sum()], gradients(model)))
+        results.append((logprobs.detach()[:, :r], gradients(model)))
     assert_close(results[0][0], results[1][0], atol=1e-6, rtol=1e-5)
     assert_same_gradients(results[1][1], results[0][1])
 
@@ -251,7 +278,7 @@ def test_loss_ignores_what_stands_in_padding():
     logprobs = torch.randn(batch.valid.shape, generator=torch.Generator().manual_seed(0))
     old, reference = logprobs - 0.1, logprobs + 0.2
     loss, metrics = joint_loss(logprobs, old, reference, batch, 0.2)
-    valid = batch.valid.bool()
+    valid = batch.valid
     filled = [torch.where(valid, x, filler) for x, filler in ((logprobs, 3.0), (old, 1.0), (reference, 2.0))]
     assert joint_loss(*filled, batch, 0.2) == (loss, metrics)
     assert metrics["tokens"] == 26
