@@ -74,7 +74,7 @@ def bisect(count: int, holds) -> int:
 def yes_probabilities(model, tokenizer, verdicts: list[Rollout], max_tokens: int) -> list[float | None]:
     """P(Yes) / (P(Yes) + P(No)) for each pointwise judgement; None where no verdict can be read or it was cut off.
 
-    Both continuations of a judgement are the responses of one training row (see loss.pack): what they share is read once.
+    Both continuations of a judgement are the responses of one row of loss.pack: what they share is read once.
     max_tokens: most tokens in one forward pass, except that a longer judgement is a pass of its own.
     """
     found = [continuations(r.response_ids, r.text, tokenizer) if r.finished else None for r in verdicts]
