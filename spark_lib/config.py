@@ -114,7 +114,7 @@ class Config:
     lr_schedule: str = key("constant", "linear and cosine fall to 0 at max_steps or max_sampled_tokens",
                            choices=("constant", "linear", "cosine"))
     max_grad_norm: float = key(1.0, "gradients are scaled down to this norm", 0)
-    micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update, padding included", 1)
+    micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update", 1)
     lora: Lora = key(Lora, "")
     eval: Eval = key(Eval, "")
     log_with: str | None = key(None, "experiment tracker, if its package is installed",
