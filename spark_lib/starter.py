@@ -230,7 +230,7 @@ def probe(model, tokenizer, count: int = 128) -> dict[str, float]:
     return {kind: sum(marks[i * count : (i + 1) * count]) / count for i, kind in enumerate(KINDS)}
 
 
-def cold_start(seed: int = 0, max_steps: int = 5000, lr: float = 2e-3):
+def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
     """(model, tokenizer) after supervised learning in three phases, deterministic by `seed`.
 
     1. A faultless teacher solves, until the probe says that addition has arrived. It comes in one sudden transition at
