@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from spark_lib import assessment, benchmarks, evaluation_report, metrics
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
 from spark_lib.evaluation import examples
+from spark_lib.lean import keep_freed_memory
 from spark_lib.model import load_trained
 from spark_lib.predictions import Predictions
 from spark_lib.problems import Problem, load_problems
@@ -136,15 +137,16 @@ def evaluate(
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
     right_at = config.recycle.right_at
+    from_table = bool(settings.suite or settings.benchmarks)  # a data file of the user's may have a benchmark's name
     for name, problems in sets.items():
-        if name in benchmarks.BENCHMARKS:
+        if from_table:
             rule = benchmarks.rule_of(name)  # which `roll` marks by from here on
         asked = dataclasses.replace(settings, parts=[]) if name in reward_sets else settings
         said = [assessment.listen(problems, predict, name, seed, asked, config) for seed in settings.seeds]
         figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
         if len(said) > 1:
             figures["seeds"] = {seed: assessment.figures(one, right_at) for seed, one in zip(settings.seeds, said)}
-        if settings.suite or settings.benchmarks:
+        if from_table:
             # An answer that was cut off counts as none, here as everywhere.
             texts = [answer.text if answer.finished else "" for answer in said[0].answers]
             figures["score"] = benchmarks.score(name, problems, texts)
@@ -172,6 +174,7 @@ def main(argv: list[str]) -> None:
         return print(__doc__ + "\n" + help_text(Evaluation))
     settings = load_evaluation(argv)
     settings.model = settings.model or latest_run()
+    keep_freed_memory()
     config = config_of(settings.model, settings)
     sets, reward_sets = problem_sets(settings, config)
     accelerator = Accelerator()

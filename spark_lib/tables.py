@@ -1,15 +1,12 @@
 """Rows of a data set: from the Hugging Face hub, a copy of its repository, or one local file."""
 
 import io
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from huggingface_hub import constants
 from PIL import Image
 
 from spark_lib.config import ConfigError
+from spark_lib.sources import hub_reached, json_records, jsonl_records, one_line
 
 
 def read_table(
@@ -24,10 +21,10 @@ def read_table(
 
     folder = Path(data_dir or "")
     fetch = f"hf download {hub_id} --repo-type dataset --local-dir {Path(data_dir or 'data') / name}"
+    reached = data_dir is not None or hub_reached(hub_id)
     try:
         if data_dir is None:
-            check_hub(hub_id, fetch)
-            return datasets.load_dataset(hub_id, config, split=split), folder
+            return datasets.load_dataset(hub_id, config, split=split), folder  # from its cache, if it was not reached
         if (folder / name).is_dir():
             return datasets.load_dataset(str(folder / name), config, split=split), folder / name
         if (file := folder / f"{name}.parquet").is_file():
@@ -38,36 +35,19 @@ def read_table(
     except ConfigError:
         raise
     except (ValueError, TypeError, OSError, datasets.exceptions.DatasetsError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{name} ({hub_id}, {config or 'default'}, {split}) cannot be read: {why}") from error
+        if not reached:
+            raise ConfigError(f"{hub_id} was never fetched here, and the hub cannot be reached. Where it can: {fetch}; "
+                              "then data_dir=data here") from error
+        raise ConfigError(
+            f"{name} ({hub_id}, {config or 'default'}, {split}) cannot be read: {one_line(error)}"
+        ) from error
     raise ConfigError(f"{folder} holds no {name}.parquet, .json or .jsonl and no folder {name}; fetch it with {fetch}")
 
 
-def check_hub(hub_id: str, fetch: str) -> None:
-    """Raise ConfigError at once if the hub does not answer: the datasets library tries again for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return  # the library looks in its cache only
-    try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
-    except urllib.error.HTTPError:
-        return  # it answers
-    except OSError as error:
-        raise ConfigError(
-            f"{hub_id} cannot be fetched, {constants.ENDPOINT} does not answer ({error}). Where there is a network: "
-            f"{fetch}; then data_dir=data here. If it was fetched here before: HF_HUB_OFFLINE=1"
-        ) from error
-
-
 def json_rows(file: Path) -> list[dict]:
-    """The objects of a .json or .jsonl file. Raises ValueError, naming the line."""
-    text = file.read_text(encoding="utf-8-sig")
-    rows = []
-    for number, part in enumerate(text.split("\n") if file.suffix == ".jsonl" else [text], 1):
-        try:
-            value = json.loads(part) if part.strip() else []
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}, line {number + error.lineno - 1} is not JSON: {error.msg}") from error
-        rows += value if isinstance(value, list) else [value]
+    """The objects of a .json or .jsonl file. Raises ConfigError, naming the line, or ValueError."""
+    read = jsonl_records if file.suffix == ".jsonl" else json_records
+    rows = [row for _, row in read(file.read_text(encoding="utf-8-sig"), file)]
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{file}: expected objects, in a list or one a line")
     return rows

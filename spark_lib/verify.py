@@ -118,6 +118,7 @@ _UNIT = re.compile(
 )
 _WORDS = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]|^\(?[A-J]\)?$")
 _FORMULA = re.compile(r"[0-9\\^_={}+*<>]|^-|[A-Za-z]\(")
+_PREFIXED = re.compile(r"-?0(?:x[0-9a-f]+|b[01]+|o[0-7]+)", re.IGNORECASE)  # hexadecimal, binary, octal
 _SEVERAL = r"[,;，、；或]|\b(?:and|or|AND|OR)\b"
 _CHOICE = re.compile(r"(?:(?:option|choice|answer):? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*))?", re.IGNORECASE)
 _FENCED = re.compile(r"(\\\{|[(\[])[^()\[\]]*(\\\}|[)\]])")  # a set, tuple or interval
@@ -173,6 +174,8 @@ def _same(answer: str, reference: str) -> bool:
     squeezed, gold_squeezed = (re.sub(r"(?<!\d) | (?!\d)", "", side) for side in (plain, gold))  # 12 ≠ 1 2
     if not squeezed or squeezed == gold_squeezed:
         return bool(squeezed)
+    if _PREFIXED.fullmatch(squeezed) or _PREFIXED.fullmatch(gold_squeezed):
+        return squeezed.casefold() == gold_squeezed.casefold()  # math-verify reads 0x1F as 0 times x1F, which is 0
     if _WORDS.search(gold) and not _FORMULA.search(gold):
         return _word(plain) == _word(gold)  # SymPy would read a product of letters: "Evelyn" is "Evelny"
     outside_brackets = re.sub(r"\\\{.*?\\\}|[(\[].*?[)\]]", "", plain)

@@ -4,6 +4,7 @@ Nothing here needs a network or a checkpoint.
 """
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,11 +12,24 @@ import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
 
+from spark_lib.benchmarks import load_benchmark
 from spark_lib.problems import Problem
 from spark_lib.rollout import Rollout
 from spark_lib.starter import build_tokenizer
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only costs
+BENCHMARK_FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
+
+
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path_factory):
+    """Leaves the user's cache of data sets alone."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+def fixture_benchmark(name: str, **fields) -> list[Problem]:
+    """The problems of the small file in the benchmark's real schema."""
+    return load_benchmark(name, str(BENCHMARK_FIXTURES), **fields)
 
 
 @pytest.fixture(scope="session")

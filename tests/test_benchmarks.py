@@ -1,11 +1,10 @@
 """Every evaluation set: a fixture in its real schema, and right and wrong answers of each kind that its rows have."""
 
 import math
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
+from conftest import fixture_benchmark as load
 from PIL import Image
 
 from spark_lib import prompts, scoring
@@ -14,26 +13,14 @@ from spark_lib.benchmarks import (
     SUITES,
     chosen,
     inline_options,
-    load_benchmark,
     mark,
     refuse_without_vision,
     score,
 )
 from spark_lib.config import ConfigError
-from spark_lib.problems import Problem
 from spark_lib.verify import number_in
 
-FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Leaves the user's cache of data sets alone."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
-
-
-def load(name: str, **fields) -> list[Problem]:
-    return load_benchmark(name, str(FIXTURES), **fields)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def box(answer: str) -> str:

@@ -1,5 +1,6 @@
 """evaluate.py: figures of a scripted model counted by hand, and the real command: stopping, going on, comparing."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import BENCHMARK_FIXTURES
 
 import evaluate
-from spark_lib import assessment, prompts
+from spark_lib import assessment, benchmarks, prompts
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, leaves, load_evaluation
 from spark_lib.predictions import Prediction
 from spark_lib.problems import Problem
@@ -416,3 +418,28 @@ def test_seeds_and_baseline(whole, tmp_path, monkeypatch, capsys):
     assert set(differences) == {"solve", "mean@k", "majority"}
     assert all(d["difference"] == d["low"] == d["high"] == 0 for d in differences.values())
     assert "difference" in capsys.readouterr().out
+
+
+def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cache):
+    """Guards a suite in which all sets were marked by the last one's rule, and a user's file that has a benchmark's
+    name: it is marked as every data file is."""
+    for name, reward in (("gsm8k", 1.0), ("math500", 0.0)):
+        told = dataclasses.replace(benchmarks.BENCHMARKS[name], rule=lambda text, problem, reward=reward: reward)
+        monkeypatch.setitem(benchmarks.BENCHMARKS, name, told)
+    (tmp_path / "gsm8k").mkdir()
+    for split in ("train", "test"):
+        row = {"question": f"{split}: 1 + 1 = ?", "answer": "#### 2"}
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text(json.dumps(row))
+    monkeypatch.chdir(tmp_path)
+    words = ["starter", "parts=[]"]
+    evaluate.main([*words, "benchmarks=[gsm8k,math500]", f"data_dir={BENCHMARK_FIXTURES}", "name=table"])
+    evaluate.main([*words, "data=gsm8k", "name=own"])
+
+    def accuracy(name: str, *keys: str) -> float:
+        results = json.loads((tmp_path / "runs" / f"eval-starter-{name}" / "results.json").read_text())
+        for key in keys:
+            results = results[key]
+        return results["solve"]["accuracy"]
+
+    assert accuracy("table", "benchmarks", "gsm8k") == 1 and accuracy("table", "benchmarks", "math500") == 0
+    assert accuracy("own") == 0

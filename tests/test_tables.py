@@ -7,23 +7,13 @@ from pathlib import Path
 
 import datasets
 import pytest
-from huggingface_hub import constants
+from conftest import BENCHMARK_FIXTURES as FIXTURES
+from conftest import fixture_benchmark as load
 
 from spark_lib.benchmarks import load_benchmark
 from spark_lib.config import ConfigError
-from spark_lib.problems import Problem
 
-FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Leaves the user's cache of data sets alone."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
-
-
-def load(name: str, **fields) -> list[Problem]:
-    return load_benchmark(name, str(FIXTURES), **fields)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_limit_draws_whole_items_by_seed():
@@ -55,8 +45,8 @@ def test_a_copy_of_the_hub_repository(tmp_path: Path):
 
 def test_without_a_hub_the_error_comes_at_once(monkeypatch, tmp_path: Path):
     """Guards an evening without a network: the datasets library tried again for half a minute, then named no remedy."""
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     started = time.monotonic()
     with pytest.raises(ConfigError, match="openai/gsm8k .* hf download openai/gsm8k .* data/gsm8k; then data_dir=data"):
         load_benchmark("gsm8k")

@@ -56,6 +56,11 @@ ROWS = [
     ("3.14", r"\pi", False),
     ("1/0", "5", False),
     (r"\frac{0}{0}", "5", False),
+    # other bases: as they are written
+    ("0x95ad", "0xC4832d6", False),
+    ("0x95AD", "0x95ad", True),
+    ("0x10", "0", False),
+    ("0b101", "0b110", False),
     # percent: as it stands, or as a hundredth
     ("50%", "0.5", True),
     (r"50\%", "50", True),
