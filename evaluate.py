@@ -22,9 +22,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from spark_lib import assessment, benchmarks, evaluation_report, metrics
+from spark_lib.checkpoints import load_trained
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
 from spark_lib.evaluation import examples
-from spark_lib.model import load_trained
 from spark_lib.predictions import Predictions
 from spark_lib.problems import Problem, load_problems
 from spark_lib.rewards import load_rule
