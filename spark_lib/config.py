@@ -122,7 +122,7 @@ class Config:
     warmup_steps: int = key(0, "steps in which the learning rate rises to lr", 0)
     optimizer: str = key("adamw", "8bit: its state in a quarter of the memory; paged: on the CPU when the GPU is full",
                          choices=("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"))
-    micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update, padding included", 1)
+    micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update", 1)
     activation_checkpointing: bool = key(False, "compute activations again in the backward pass: slower, less memory")
     lora: Lora | None = key(Lora, "")
     merge: bool = key(False, "at the end also write a dense model with the adapter merged in")

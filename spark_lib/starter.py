@@ -36,7 +36,7 @@ FIRST = {"solve": 0.97, "drill": 0.03}  # shares of the lessons in phase 1 of th
 MIX = {"solve": 0.15, "pointwise": 0.32, "pairwise": 0.22, "reflect": 0.25, "drill": 0.06}  # and later
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
 DECAY = 500  # steps of the last phase
-ARRIVED, SKILLED = 0.5, 0.85  # what the probe must reach: in solving to end phase 1, in every kind to end phase 2
+ARRIVED, SKILLED = 0.5, 0.8  # what the probe must reach: in solving to end phase 1, in every kind to end phase 2
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -47,8 +47,8 @@ CHAT_TEMPLATE = (
 class Teacher:
     """How often the cold start's demonstrations go wrong; probabilities."""
 
-    forget_carry: float = 0.65  # of an addition that needs a carry from the units
-    slip: float = 0.1  # of an addition: a digit off by one
+    forget_carry: float = 0.2  # of an addition that needs a carry from the units
+    slip: float = 0.3  # of an addition: a digit off by one
     unread_judge: float = 0.5  # judges say Yes, or A, without looking
     miss_difference: float = 0.4  # judges see a digit differ and let it pass
     unread_reflection: float = 0.4  # reflections repeat the given answer without looking

@@ -72,15 +72,15 @@ def draw(report: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     count = len(report["axes"])
-    figure, panels = plt.subplots(1, count, figsize=(4 * count, 3.4), constrained_layout=True)
-    for panel, (axis, found) in zip(panels, report["axes"].items()):
+    figure, panels = plt.subplots(1, count, figsize=(4 * count, 3.4), constrained_layout=True, squeeze=False)
+    for panel, (axis, found) in zip(panels[0], report["axes"].items()):
         for side, colour in (("kit", "tab:blue"), ("trl", "tab:orange")):
             panel.loglog(found["x"], found[side], "o-", color=colour, label=f"{side}, slope {found['slope'][side]:.2f}")
         panel.set_xlabel(axis)
         panel.set_xticks(found["x"], [str(x) for x in found["x"]])
         panel.minorticks_off()
         panel.legend(frameon=False)
-    panels[0].set_ylabel("seconds per step")
+    panels[0, 0].set_ylabel("seconds per step")
     figure.savefig(path, dpi=110)
 
 

@@ -113,7 +113,7 @@ def peak_alone(args) -> dict[str, int]:
 
     folder = model_folder(args.model)
     side = (Kit if args.side == "kit" else Trl)(folder, args)
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     for number in range(2):
         problems = problems_for(args.model, "fixed", args.problems, number)
         if args.side == "kit":
