@@ -12,8 +12,8 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from spark_lib import evaluation, report
+from spark_lib.checkpoints import load_trained
 from spark_lib.config import ConfigError, help_text, load_config
-from spark_lib.model import load_trained
 from spark_lib.problems import load_problems
 from spark_lib.rewards import load_rule
 from spark_lib.run import Clock, write
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     folder = Path(target) / "eval" if is_run else Path("runs") / f"eval-{Path(target).name}"
 
     accelerator, clock = Accelerator(), Clock()
-    model, tokenizer = load_trained(target, accelerator.device)
+    model, tokenizer = load_trained(target, accelerator.device, config.quantization)
     rule = load_rule(config.verifier) if config.verifier else None
     roll = Sampler(model, tokenizer, config, accelerator, rule, clock).evaluating()
     problems = load_problems(config.data, "test", limit=config.eval.limit)

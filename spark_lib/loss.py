@@ -25,7 +25,8 @@ from torch.utils.checkpoint import checkpoint
 
 from spark_lib.rollout import Rollout
 
-LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time
+LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time, or fewer:
+LOGIT_NUMBERS = 2**26  # so that there are no more than these; at the peak each costs some 18 bytes
 
 
 def group_advantages(rewards: torch.Tensor, scale: bool = True, eps: float = 1e-6) -> torch.Tensor:
@@ -197,12 +198,17 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
         logits = to_logits(base, hidden).float() / temperature
         return logits.gather(1, target[:, None]).squeeze(1) - logits.logsumexp(1)
 
-    chunks = zip(hidden.split(LOGIT_CHUNK), target.split(LOGIT_CHUNK))
-    if len(target) <= LOGIT_CHUNK:
+    chunk = logit_chunk(base.config.get_text_config().vocab_size)
+    chunks = zip(hidden.split(chunk), target.split(chunk))
+    if len(target) <= chunk:
         flat = logprobs(hidden, target)
     else:
         flat = torch.cat([checkpoint(logprobs, h, t, use_reentrant=False) for h, t in chunks])
     return torch.zeros_like(batch.weights).masked_scatter(valid, flat)
+
+
+def logit_chunk(vocabulary: int) -> int:
+    return max(1, min(LOGIT_CHUNK, LOGIT_NUMBERS // vocabulary))
 
 
 def layer_masks(config, batch: Batch):
