@@ -161,11 +161,14 @@ def pack(rows: list[Row], device="cpu", dtype=torch.float32) -> Batch:
         for name, values in zip(answers, (source, ids[p:], [True] * count, advantage, weight, [row.beta] * count)):
             answers[name].append(values)
 
-    def padded(values: list[list], fill) -> torch.Tensor:
-        longest = max(map(len, values))
+    def padded(values: list[list], fill, multiple: int = 1) -> torch.Tensor:
+        longest = -(-max(map(len, values)) // multiple) * multiple
         return torch.tensor([v + [fill] * (longest - len(v)) for v in values], device=device)
 
-    segment = padded(columns["segment"], -1)  # (rows, tokens); -1 is padding
+    # To PyTorch's attention kernel on a GPU, a mask whose width is no multiple of 8 is worth a copy per layer, all of
+    # which are kept for the backward pass.
+    multiple = 1 if torch.device(device).type == "cpu" else 8
+    segment = padded(columns["segment"], -1, multiple)  # (rows, tokens); -1 is padding
     width = segment.shape[1]
     query, key = segment[:, :, None], segment[:, None, :]
     causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
@@ -173,7 +176,7 @@ def pack(rows: list[Row], device="cpu", dtype=torch.float32) -> Batch:
     allowed = causal & ((key == 0) | (key == query))
     mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, torch.finfo(dtype).min)
     return Batch(
-        padded(columns["input_ids"], 0), padded(columns["positions"], 0), mask[:, None],
+        padded(columns["input_ids"], 0, multiple), padded(columns["positions"], 0, multiple), mask[:, None],
         **{name: padded(values, 0) for name, values in answers.items()},
     )
 
