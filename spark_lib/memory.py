@@ -213,7 +213,8 @@ class KernelMemory(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value):
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        rows, heads, tokens, _ = query.shape
+        out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)  # laid out as the kernels do
         ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
         return out
 

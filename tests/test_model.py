@@ -317,8 +317,8 @@ def test_a_pattern_that_matches_no_layer_is_an_error(checkpoint):
 
 
 def test_masks_on_a_gpu_are_a_multiple_of_8_wide():
-    """PyTorch's memory-efficient kernel copies any other mask for every layer and keeps the copies; on the CPU the width
-    stays as it is. (The meta device stands for the GPU.)"""
+    """PyTorch's memory-efficient kernel copies any other mask for every layer and keeps the copies. On the CPU the
+    width stays as it is. (The meta device stands for the GPU.)"""
     assert pack(ROWS).mask.shape == (2, 1, 8, 8) and pack(ROWS[1:]).mask.shape == (1, 1, 6, 6)
     batch = pack(ROWS[1:], device="meta")
     assert batch.mask.shape == (1, 1, 8, 8) and batch.input_ids.shape == batch.positions.shape == (1, 8)
