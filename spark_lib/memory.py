@@ -7,16 +7,24 @@ texts that the settings allow: a question of QUESTION tokens, judge problems tha
 
 import gc
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm.auto import tqdm
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+)
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from spark_lib.config import Config, ConfigError
-from spark_lib.loss import Row, logit_chunk
+from spark_lib.lean import lean_lora
+from spark_lib.loss import Row, hidden_states, logit_chunk, pack
 from spark_lib.model import add_adapter, compute_dtype, locate
 from spark_lib.optimizers import STATE_BYTES
 
@@ -45,25 +53,24 @@ def until_it_fits(attempt, halve):
 
 
 def halves(batches: list[tuple[list[Row], torch.Tensor | None]]) -> list[tuple[list[Row], torch.Tensor | None]]:
-    """Micro-batches and what is known of their response tokens (rows, R), each in two: by rows, or a single row by
-    its responses. Raises ConfigError if nothing is left to part."""
+    """Micro-batches and what is known of their responses' tokens (N, R), each in two: by rows, or a single row by its
+    responses. Raises ConfigError if nothing is left to part."""
     halved = []
     for rows, known in batches:
         middle, row = len(rows) // 2, rows[0]
         if middle:
-            parts, split = (rows[:middle], rows[middle:]), (slice(middle), slice(middle, None))
+            parts = [rows[:middle], rows[middle:]]
         elif middle := len(row.responses) // 2:
-            start, end = slice(middle), slice(middle, None)
             parts = [[replace(row, responses=row.responses[part], advantages=row.advantages[part],
-                              weights=row.weights[part])] for part in (start, end)]
-            tokens = sum(map(len, row.responses[start]))
-            split = (slice(None), slice(tokens)), (slice(None), slice(tokens, None))
+                              weights=row.weights[part])] for part in (slice(middle), slice(middle, None))]
         else:
-            halved.append((rows, known))
-            continue
-        for part, cut in zip(parts, split):
-            longest = max(sum(map(len, row.responses)) for row in part)
-            halved.append((part, None if known is None else known[cut][:, :longest]))
+            parts = [rows]
+        start = 0
+        for part in parts:
+            lengths = [len(response) for row in part for response in row.responses]
+            own = slice(start, start + len(lengths))
+            halved.append((part, None if known is None else known[own, : max(lengths)]))
+            start = own.stop
     if len(halved) == len(batches):
         raise ConfigError("the update of a single response does not fit the GPU's memory; lower max_new_tokens, or set "
                           "activation_checkpointing=true or quantization=nf4 (plan=true shows what each saves)")
@@ -126,6 +133,7 @@ def plan_of(shape, config: Config) -> Plan:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shape, dtype=dtype)
         model = add_adapter(model.requires_grad_(False), config) if config.lora else model
+    lean_lora(model)
     base = model.get_base_model() if config.lora else model
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
@@ -184,28 +192,40 @@ def sampling_parts(base, config: Config) -> dict[str, float]:
             base.get_decoder()(input_ids=torch.zeros(1, total, dtype=torch.long, device="meta"),
                                past_key_values=cache, use_cache=True)
         row = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers) * dtype.itemsize
-        reading = kept_bytes(base, 1, prompt) / base.config.get_text_config().num_hidden_layers * (rows // n)
+        kept, _ = kept_bytes(base, longest_rows(prompt, 1, 1, 0))
+        reading = kept / base.config.get_text_config().num_hidden_layers * (rows // n)
         drawing = rows * vocabulary * LOGIT_BYTES["sampling"]
         sizes.append({f"KV cache, {rows} rows x {total:,} tokens": row * rows,
                       f"prompts, {rows // n} x {prompt:,}, or logits, {rows} x {vocabulary:,}": max(reading, drawing)})
     return max(sizes, key=lambda parts: sum(parts.values()))
 
 
+def longest_rows(prompt: int, response: int, n: int, max_tokens: int) -> list[Row]:
+    """A micro-batch of texts of these lengths, as full as max_tokens allows; n: responses to a prompt, at most."""
+    rows, left = [], max_tokens
+    while left >= prompt + response or not rows:
+        count = max(1, min(n, (left - prompt) // response))
+        rows.append(Row([0] * prompt, [[0] * response] * count, [1.0] * count, [1.0] * count, 0.0))
+        left -= len(rows[-1])
+    return rows
+
+
 def learning_parts(model, base, config: Config) -> dict[str, float]:
-    """What a micro-batch of the longest rows needs: its activations, its mask of four dimensions, a chunk of logits."""
-    dtype, vocabulary = base.dtype, base.get_output_embeddings().weight.shape[0]
-    text = base.config.get_text_config()
-    width = max(max(prompt + config.max_new_tokens, min(config.micro_batch_tokens, prompt + n * config.max_new_tokens))
-                for prompt, n, _ in texts(config))
-    rows = max(1, config.micro_batch_tokens // width)
-    kept = kept_bytes(model, rows, width)
-    if config.activation_checkpointing:  # one layer's, and the input of every layer
-        kept = (kept / text.num_hidden_layers
-                + text.num_hidden_layers * rows * width * text.hidden_size * dtype.itemsize)
-    chunk = min(rows * width, logit_chunk(vocabulary))
-    return {f"activations, {rows} x {width:,} tokens": kept,
-            f"mask, {rows} x {width:,} x {width:,}": rows * width * width * (dtype.itemsize + 2),  # and two of booleans
-            f"logits, {chunk:,} x {vocabulary:,}": chunk * vocabulary * LOGIT_BYTES["learning"]}
+    """What the largest micro-batch of the longest texts needs: its activations, its masks, a chunk of logits."""
+    dtype, vocabulary, text = base.dtype, base.get_output_embeddings().weight.shape[0], base.config.get_text_config()
+    sizes = []
+    for prompt, n, _ in texts(config):
+        rows = longest_rows(prompt, config.max_new_tokens, n, config.micro_batch_tokens)
+        tokens, responses = sum(map(len, rows)), sum(len(row.responses) for row in rows)
+        kept, masks = kept_bytes(model, rows)
+        if config.activation_checkpointing:  # one layer's, and the input of every layer
+            kept = (kept / text.num_hidden_layers
+                    + text.num_hidden_layers * tokens * text.hidden_size * dtype.itemsize)
+        chunk = min(responses * config.max_new_tokens, logit_chunk(vocabulary))
+        sizes.append({f"activations, {tokens:,} tokens, {responses} responses to {len(rows)} prompts": kept,
+                      "masks": masks,
+                      f"logits, {chunk:,} x {vocabulary:,}": chunk * vocabulary * LOGIT_BYTES["learning"]})
+    return max(sizes, key=lambda parts: sum(parts.values()))
 
 
 class KernelMemory(torch.autograd.Function):
@@ -226,13 +246,10 @@ def kernel_memory(module, query, key, value, attention_mask, **kwargs):
     return KernelMemory.apply(query, key, value).transpose(1, 2).contiguous(), None
 
 
-def kept_bytes(model, rows: int, tokens: int) -> float:
-    """Bytes that the decoder's forward pass over (rows, tokens) keeps for the backward pass, without its weights."""
-    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
-    AttentionInterface.register("kernel_memory", kernel_memory)
-    usual = decoder.config._attn_implementation
-    if usual == "sdpa":
-        decoder.set_attn_implementation("kernel_memory")
+def kept_bytes(model, rows: list[Row]) -> tuple[float, float]:
+    """(bytes that the decoder's forward pass over the packed rows keeps for the backward pass, without its weights;
+    bytes of its masks). The model is on the meta device, and so is all that is computed."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -242,12 +259,17 @@ def kept_bytes(model, rows: int, tokens: int) -> float:
             kept[storage._cdata] = tensor  # held, so that its address is not used again
         return tensor
 
-    ids = torch.zeros(rows, tokens, dtype=torch.long, device="meta")
-    mask = torch.zeros(rows, 1, tokens, tokens, dtype=decoder.dtype, device="meta")
-    weights.add(mask.untyped_storage()._cdata)
-    kinds = getattr(decoder.config, "layer_types", None)
+    batch = pack(rows)
+    batch = replace(batch, masks={}, **{f.name: getattr(batch, f.name).to("meta") for f in fields(batch)
+                                        if f.name != "masks"})
+    usual = base.config._attn_implementation
+    if usual == "sdpa":
+        AttentionInterface.register("kernel_memory", kernel_memory)
+        AttentionMaskInterface.register("kernel_memory", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+        base.set_attn_implementation("kernel_memory")
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
-        decoder(input_ids=ids, attention_mask={kind: mask for kind in kinds} if kinds else mask, use_cache=False,
-                position_ids=torch.zeros_like(ids))
-    decoder.set_attn_implementation(usual)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        hidden_states(base, batch)
+    base.set_attn_implementation(usual)
+    masks = [mask for pair in batch.masks.values() for mask in pair]
+    sizes = [sum(tensor.untyped_storage().nbytes() for tensor in part) for part in (kept.values(), masks)]
+    return sizes[0], sizes[1]

@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from spark_lib import memory
 from spark_lib.config import Config, ConfigError, Lora, load_config
-from spark_lib.loss import LOGIT_NUMBERS, Row, layer_masks, logit_chunk, pack
+from spark_lib.lean import lean_lora
+from spark_lib.loss import LOGIT_NUMBERS, Row, hidden_states, logit_chunk, pack
 from spark_lib.memory import GIB, halves, kept_bytes, plan_of, until_it_fits
 from spark_lib.model import load_base, load_model, trainable
 from spark_lib.problems import Problem
@@ -134,13 +135,14 @@ def test_an_update_that_runs_out_of_memory_is_the_same_update(monkeypatch, capsy
 def test_halves_keep_every_response_and_what_is_known_of_it():
     rows = [Row([1], [[2, 3], [4]], [1.0, 2.0], [0.1, 0.2], 0.0),
             Row([5, 6], [[7], [8], [9]], [1.0] * 3, [0.1] * 3, 0.0)]
-    known = torch.tensor([[0.2, 0.3, 0.4], [0.7, 0.8, 0.9]])
+    known = torch.tensor([[0.2, 0.3], [0.4, 0.0], [0.7, 0.0], [0.8, 0.0], [0.9, 0.0]])
     batches, found = [(rows, known)], []
     for _ in range(3):
         batches = halves(batches)
     for (row,), values in batches:
-        assert values.shape == (1, sum(map(len, row.responses)))
-        found += [(token, round(value, 1)) for token, value in zip(sum(row.responses, []), values[0].tolist())]
+        (response,) = row.responses
+        assert values.shape == (1, len(response))
+        found += [(token, round(value, 1)) for token, value in zip(response, values[0].tolist())]
     assert found == [(token, token / 10) for token in (2, 3, 4, 7, 8, 9)]
     with pytest.raises(ConfigError, match="single response does not fit"):
         halves(batches)
@@ -221,32 +223,35 @@ def test_the_cache_as_planned_is_the_cache_that_sampling_fills(name):
 @pytest.mark.parametrize("name", TINY_SHAPES)
 @pytest.mark.parametrize("lora", [Lora(r=4), None], ids=["adapter", "all weights"])
 def test_activations_as_planned_are_those_that_training_keeps(name, lora, tmp_path, tokenizer):
-    """Against the tensors that a real forward pass saves, with the mask that training uses and PyTorch's own attention
-    kernel. A part missing from the plan (the adapter's fp32 copies, the repeated keys) is far more than 5 %."""
+    """Against the tensors that a real forward pass saves, with PyTorch's own attention kernel. A part missing from the
+    plan (a text's copy of its prompt's keys, the repeated keys) is far more than 5 %."""
     hf.AutoModelForCausalLM.from_config(TINY_SHAPES[name]).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model, _ = load_model(Config(model=str(tmp_path), lora=lora))
-    batch = pack([Row([5] * 20, [[6] * 12] * 2, [1.0] * 2, [1.0] * 2, 0.0)] * 3)
+    lean_lora(model)
+    rows = [Row([5] * 20, [[6] * 12, [7] * 9], [1.0] * 2, [1.0] * 2, 0.0)] * 3
+    batch = pack(rows)
     base = model.get_base_model() if lora else model
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    masks = layer_masks(base.config, batch)
-    weights |= {m.untyped_storage()._cdata for m in (masks.values() if isinstance(masks, dict) else [masks])}
+    others = {p.untyped_storage()._cdata for p in model.parameters()}
     kept = {}
 
     def keep(tensor):
-        if tensor.untyped_storage()._cdata not in weights:
+        if tensor.untyped_storage()._cdata not in others:
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        base.get_decoder()(
-            input_ids=batch.input_ids, attention_mask=masks, position_ids=batch.positions, use_cache=False
-        )
-    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        hidden_states(base, batch)
+    masks = {mask.untyped_storage()._cdata: mask.untyped_storage().nbytes()
+             for pair in batch.masks.values() for mask in pair}
+    real = sum(tensor.untyped_storage().nbytes() for name, tensor in kept.items() if name not in masks)
     with torch.device("meta"):
         shadow = hf.AutoModelForCausalLM.from_config(TINY_SHAPES[name])
         shadow = memory.add_adapter(shadow.requires_grad_(False), Config(lora=lora)) if lora else shadow
-    assert kept_bytes(shadow, 3, 44) == pytest.approx(real, rel=0.05)
+    lean_lora(shadow)
+    activations, of_masks = kept_bytes(shadow, rows)
+    assert activations == pytest.approx(real, rel=0.05)
+    assert of_masks == sum(masks.values())
 
 
 def test_logits_never_pass_what_is_planned():

@@ -17,10 +17,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from test_memory import CONFIGS, SHAPES, TINY_SHAPES  # noqa: E402
 
 from spark_lib.config import Config, load_config  # noqa: E402
-from spark_lib.memory import CUDA, GIB, Plan, plan_of, texts  # noqa: E402
-from spark_lib.model import compute_dtype, merged  # noqa: E402
-from spark_lib.problems import Problem  # noqa: E402
-from spark_lib.rollout import Rollout, decode  # noqa: E402
+from spark_lib.memory import CUDA, GIB, Plan, longest_rows, plan_of, texts  # noqa: E402
+from spark_lib.model import compute_dtype, learning, merged  # noqa: E402
+from spark_lib.rollout import decode  # noqa: E402
 from spark_lib.starter import build_tokenizer  # noqa: E402
 from train import Spark  # noqa: E402
 
@@ -57,10 +56,13 @@ def sample_longest(spark: Spark, config: Config) -> None:
 
 
 def learn_longest(spark: Spark, config: Config) -> None:
+    """Every kind of micro-batch of the plan, then one update."""
     for prompt, n, _ in texts(config):
-        ids = [5] * prompt, [6] * config.max_new_tokens
-        group = [Rollout(Problem("", ""), *ids, "", True, [], float(i % 2)) for i in range(n)]
-        spark.update([group] * max(1, config.micro_batch_tokens // (prompt + n * config.max_new_tokens)), [], 0)
+        rows = longest_rows(prompt, config.max_new_tokens, n, config.micro_batch_tokens)
+        with learning(spark.model):
+            spark.add_gradients([(rows, None)], 0)
+    spark.optimizer.step()
+    spark.optimizer.zero_grad()
 
 
 def measure(name: str, shape, config: Config) -> None:
