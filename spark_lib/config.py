@@ -145,6 +145,8 @@ class Evaluation:
 
     model: str | None = key(None, "a run's folder, or what train.py takes as model; null: the run trained last")
     baseline: str | None = key(None, "another run or model, compared with on the same problems")
+    quantization: str = key("none", "of a plain model: nf4 takes a quarter of the memory of bf16, int8 a half; a run "
+                            "is evaluated on the base that it was trained on", choices=("none", "nf4", "int8"))
     name: str | None = key(None, "results go to <run>/eval-<name>; null: named after the problems")
     suite: str | None = key(None, "evaluate on a suite of public benchmarks in place of `data`, e.g. text_reasoning")
     benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")

@@ -231,12 +231,12 @@ def merged(model, dense: bool = True):
     """Within this block the model samples with dense weights that hold the adapter, in compute_dtype.
 
     The policy's own weights are set aside and put back, not subtracted again: no rounding adds up over the steps. Of a
-    quantised base a dense copy is made (peft's merge would quantise anew and drift with every step); with dense=False
-    it samples as it is, base and adapter apart.
+    quantised base a dense copy is made (peft's merge would quantise anew and drift with every step); with dense=False,
+    or without an adapter, it samples as it is.
     """
     layers = lora_layers(model)
-    quantised = any(is_quantised(layer.get_base_layer()) for layer in layers)
-    if quantised and not dense:
+    quantised = any(map(is_quantised, model.modules()))
+    if quantised and not (dense and layers):
         yield model
     elif quantised:
         bases = [layer.base_layer for layer in layers]
