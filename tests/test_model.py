@@ -65,7 +65,7 @@ def policy(checkpoint: Path, **settings):
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
-    batch = pack(ROWS, dtype=model.dtype)
+    batch = pack(ROWS)
     (response_logprobs(model, batch, 1.0) * batch.weights).sum().backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
@@ -252,6 +252,17 @@ def test_what_is_sampled_with_is_the_policy_and_the_base_does_not_drift(checkpoi
     assert torch.equal(logits(model), before)
 
 
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantised_model_without_an_adapter_samples_as_it_is(checkpoint, quantization):
+    """evaluate.py quantization=nf4: packed weights are no numbers that a cast could make dense."""
+    model, tokenizer = load_trained(str(checkpoint), quantization=quantization)
+    expected = logits(model)
+    with merged(model):
+        assert torch.equal(logits(model), expected)
+        greedy(model, tokenizer)
+    assert torch.equal(logits(model), expected)
+
+
 def test_the_dense_copy_is_gone_after_sampling(checkpoint):
     """Guards memory while learning: nothing may hold on to the dense weights."""
     model, _ = policy(checkpoint, quantization="nf4")
@@ -311,17 +322,39 @@ def test_full_fine_tuning_keeps_fp32_weights_and_samples_in_the_compute_dtype(ch
     assert all(torch.equal(p, kept) for p, kept in zip(trainable(model), before))
 
 
+def test_packed_rows_under_autocast(checkpoint, monkeypatch):
+    """fp32 weights, computed with in bf16 (lora: null on a GPU): but for rounding the log-probs and gradients of
+    fp32, logits in chunks included. The mask is in the kernel's type, else it would be cast for every layer and kept."""
+    monkeypatch.setattr("spark_lib.loss.LOGIT_CHUNK", 4)
+    model, _ = load_model(Config(model=str(checkpoint), lora=None))
+
+    def learned(dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = pack(ROWS)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            logprobs = response_logprobs(model, batch, 1.0)
+        (logprobs * batch.weights).sum().backward()
+        found = {name: p.grad.clone() for name, p in model.named_parameters()}
+        model.zero_grad()
+        assert {mask.dtype for mask in batch.masks[None]} == {dtype} and logprobs.dtype == torch.float32
+        return logprobs.detach(), found
+
+    (exact, expected), (rounded, found) = learned(torch.float32), learned(torch.bfloat16)
+    assert 0 < (rounded - exact).norm() < 0.02 * exact.norm()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 0.1 * gradient.norm(), name
+
+
 def test_a_pattern_that_matches_no_layer_is_an_error(checkpoint):
     with pytest.raises(ConfigError, match="lora.target_modules"):
         load_model(Config(model=str(checkpoint), lora=Lora(target_modules="nothing")))
 
 
-def test_masks_on_a_gpu_are_a_multiple_of_8_wide():
-    """PyTorch's memory-efficient kernel copies any other mask for every layer and keeps the copies. On the CPU the
-    width stays as it is. (The meta device stands for the GPU.)"""
-    assert pack(ROWS).mask.shape == (2, 1, 8, 8) and pack(ROWS[1:]).mask.shape == (1, 1, 6, 6)
-    batch = pack(ROWS[1:], device="meta")
-    assert batch.mask.shape == (1, 1, 8, 8) and batch.input_ids.shape == batch.positions.shape == (1, 8)
+def test_the_rows_of_a_mask_lie_a_multiple_of_8_apart(checkpoint):
+    """PyTorch's memory-efficient kernel copies any other mask for every layer and keeps the copies."""
+    batch = pack(ROWS)
+    response_logprobs(load_base(str(checkpoint))[0], batch, 1.0)
+    for mask, width in zip(batch.masks[None], (3, 7), strict=True):
+        assert mask.shape[-1] == width and mask.stride() == (8 * mask.shape[2], 8 * mask.shape[2], 8, 1)
 
 
 # --- optimisers -----------------------------------------------------------------------------------------------
@@ -489,7 +522,7 @@ def test_a_real_checkpoint_round_trips(tmp_path, quantization):
     lesson = tokenizer.encode("Good morning, old friend!")
     rows = [Row(encode_prompt(tokenizer, "Say hello."), [lesson], [1.0], [1.0], 0.0)]
     for _ in range(5):
-        batch = pack(rows, dtype=model.dtype)
+        batch = pack(rows)
         (-response_logprobs(model, batch, 1.0).sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
