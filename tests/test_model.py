@@ -324,7 +324,7 @@ def test_full_fine_tuning_keeps_fp32_weights_and_samples_in_the_compute_dtype(ch
 
 def test_packed_rows_under_autocast(checkpoint, monkeypatch):
     """fp32 weights, computed with in bf16 (lora: null on a GPU): but for rounding the log-probs and gradients of
-    fp32, logits in chunks included. The mask is in the kernel's type, else it would be cast for every layer and kept."""
+    fp32, logits in chunks included. The mask has the kernel's type, else it would be cast for every layer and kept."""
     monkeypatch.setattr("spark_lib.loss.LOGIT_CHUNK", 4)
     model, _ = load_model(Config(model=str(checkpoint), lora=None))
 
