@@ -1,6 +1,6 @@
 r"""The starter: a tiny language model, built here, so that the first run needs no download.
 
-    python -m spark_lib.starter [seed] [folder]        # about fifteen minutes on two cores
+    python -m spark_lib.starter [seed] [folder]        # about twenty minutes on two cores
 
 It is transformers' Llama class (0.9 M parameters; AutoTokenizer gives a Qwen2 checkpoint Qwen2's own way of splitting
 text) with its own byte-level BPE tokenizer and chat template, saved in the normal Hugging Face format and shipped in
@@ -35,8 +35,8 @@ FOLDER = Path(__file__).with_name("starter_model")
 FIRST = {"solve": 0.97, "drill": 0.03}  # shares of the lessons in phase 1 of the cold start
 MIX = {"solve": 0.15, "pointwise": 0.32, "pairwise": 0.22, "reflect": 0.25, "drill": 0.06}  # and later
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
-DECAY = 500  # steps of the last phase
-ARRIVED, SKILLED = 0.5, 0.8  # what the probe must reach: in solving to end phase 1, in every kind to end phase 2
+PRACTICE, DECAY = 2250, 500  # least steps of the second phase, steps of the last
+ARRIVED, SKILLED = 0.5, 0.65  # what the probe must reach: in solving to end phase 1, in every kind to end phase 2
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -235,8 +235,8 @@ def cold_start(seed: int = 0, max_steps: int = 5000, lr: float = 2e-3):
 
     1. A faultless teacher solves, until the probe says that addition has arrived. It comes in one sudden transition at
        a step that no one can predict: a probe must end the phase, and stopping early is no way to partial skill.
-    2. The faultless teacher also judges and reflects, at half the learning rate, until the probe says that every kind
-       has arrived.
+    2. The faultless teacher also judges and reflects, at half the learning rate, for PRACTICE steps at least and until
+       the probe says that every kind has arrived. What is only just learned does not survive the third phase.
     3. DECAY steps of the sloppy teacher, while the learning rate falls to zero.
 
     Raises RuntimeError if that takes more than `max_steps`.
@@ -245,7 +245,7 @@ def cold_start(seed: int = 0, max_steps: int = 5000, lr: float = 2e-3):
     model = build_model(tokenizer, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     rng = random.Random(f"cold-start-{seed}")
-    phase, left = 1, DECAY
+    phase, practice, left = 1, PRACTICE, DECAY
     for step in range(max_steps):
         teacher, mix = (SLOPPY if phase == 3 else FAULTLESS), (FIRST if phase == 1 else MIX)
         batch = batch_of_lessons(tokenizer, 32, mix, teacher, rng)
@@ -254,14 +254,15 @@ def cold_start(seed: int = 0, max_steps: int = 5000, lr: float = 2e-3):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        left -= phase == 3
+        practice, left = practice - (phase == 2), left - (phase == 3)
         if step % 50 == 49 or left == 0:
             skills = probe(model, tokenizer)
             print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, "
                   + ", ".join(f"{kind} {skill:.0%}" for kind, skill in skills.items()), flush=True)
             if left == 0:
                 return model.eval(), tokenizer
-            if phase == 1 and skills["solve"] >= ARRIVED or phase == 2 and min(skills.values()) >= SKILLED:
+            arrived = phase == 1 and skills["solve"] >= ARRIVED
+            if arrived or phase == 2 and practice <= 0 and min(skills.values()) >= SKILLED:
                 phase += 1
     raise RuntimeError(
         f"The cold start (seed {seed}) stood in phase {phase} of 3 after {max_steps} steps; "

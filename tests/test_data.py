@@ -18,7 +18,7 @@ from PIL import Image
 import evaluate
 import train
 from spark_lib import sources
-from spark_lib.config import ConfigError, load_config
+from spark_lib.config import ConfigError, Evaluation, load_config
 from spark_lib.problems import load_problems, split_of
 from spark_lib.verify import same_answer
 
@@ -483,11 +483,7 @@ def test_train_and_evaluate_load_what_the_config_says(monkeypatch, words, expect
         train.main(words)
     assert asked == expected
     asked.clear()
-    for name, stand_in in {"load_trained": lambda *_: (None, None), "load_rule": lambda _: None,
-                           "Sampler": lambda *_: stub, "load_problems": record}.items():
-        monkeypatch.setattr(evaluate, name, stand_in)
-    stub = type("Stub", (), {"evaluating": lambda self: None})()
-    monkeypatch.setattr(evaluate.evaluation, "judge_set", stop)
-    with pytest.raises(Asked):
-        evaluate.main(["starter", *words])
+    monkeypatch.setattr(evaluate, "load_problems", record)
+    config = load_config(words)
+    evaluate.problem_sets(Evaluation(split=config.eval.split), config)
     assert asked == expected[1:]

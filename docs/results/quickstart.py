@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TOKENS = 250_000
+TOKENS = 400_000
 SETTINGS = {
     "SPARK": [],
     "SPARK, judge_loss=sft": ["judge_loss=sft"],
