@@ -5,6 +5,7 @@ forward pass is followed without computing, and the tensors that training would 
 texts that the settings allow: a question of QUESTION tokens, judge problems that show whole responses.
 """
 
+import copy
 import gc
 import re
 from dataclasses import dataclass, fields, replace
@@ -129,6 +130,7 @@ def plan(config: Config) -> Plan:
 
 def plan_of(shape, config: Config) -> Plan:
     """The plan for a transformers configuration, e.g. Qwen2Config(hidden_size=896, …)."""
+    shape = copy.deepcopy(shape)  # the model keeps it and writes its type and its attention there
     dtype = compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shape, dtype=dtype)
