@@ -22,10 +22,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from spark_lib import assessment, benchmarks, evaluation_report, metrics
+from spark_lib.checkpoints import load_trained
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
 from spark_lib.evaluation import examples
 from spark_lib.lean import keep_freed_memory
-from spark_lib.model import load_trained
 from spark_lib.predictions import Predictions
 from spark_lib.problems import Problem, load_problems
 from spark_lib.rewards import load_rule
@@ -120,7 +120,7 @@ def evaluate(
     target: str, sets: Sets, reward_sets: set[str], settings: Evaluation, config: Config, accelerator: Accelerator
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
-    model, tokenizer = load_trained(target, accelerator.device)
+    model, tokenizer = load_trained(target, accelerator.device, settings.quantization)
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
@@ -174,6 +174,8 @@ def main(argv: list[str]) -> None:
         return print(__doc__ + "\n" + help_text(Evaluation))
     settings = load_evaluation(argv)
     settings.model = settings.model or latest_run()
+    if settings.quantization != "none" and all(is_run(name) for name in (settings.model, settings.baseline) if name):
+        raise ConfigError("quantization: is for plain models; a run is evaluated on the base that it was trained on")
     keep_freed_memory()
     config = config_of(settings.model, settings)
     sets, reward_sets = problem_sets(settings, config)

@@ -5,7 +5,6 @@ judge and reflection problems, teach the same model to judge and reflect. Each l
 `python train.py --help` prints every key; `python train.py resume=runs/<name>` goes on with a stopped run.
 """
 
-import math
 import sys
 from functools import partial
 
@@ -13,10 +12,13 @@ import torch
 from accelerate import Accelerator
 
 from spark_lib import evaluation, seeds
+from spark_lib.checkpoints import save_merged
 from spark_lib.config import Config, ConfigError, help_text, load_config
 from spark_lib.lean import keep_freed_memory, lean_lora
 from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
-from spark_lib.model import adapter_dropout, load_model, trainable
+from spark_lib.memory import card_bytes, halves, plan, until_it_fits
+from spark_lib.model import compute_dtype, frozen_start, learning, load_model, starting_model, trainable
+from spark_lib.optimizers import learning_rate, make_optimizer
 from spark_lib.problems import Problem, load_problems, problems_of_step
 from spark_lib.recycle import recycle
 from spark_lib.rewards import load_rule
@@ -39,7 +41,7 @@ def train(spark: "Spark", data: list[Problem], run: Run) -> None:
             source = spark.roll(problems, config.group_size, (step, "start"), start_model=True)
         recycled = recycle(source, seeds.rng(config.seed, step, "recycle"), config)
 
-        spark.set_learning_rate(run.progress)
+        spark.set_learning_rate(learning_rate(config, step, run.progress))
         unlearned, judged, demonstrations = groups, [], []
         if config.schedule == "alternate":  # the authors' order: judge with weights that already learned to solve
             spark.update(unlearned, [], step)
@@ -63,16 +65,17 @@ class Spark:
 
     def __init__(self, config: Config, accelerator: Accelerator):
         self.config, self.accelerator, self.clock = config, accelerator, Clock()
-        self.model, self.tokenizer = load_model(config, self.accelerator.device)
+        self.model, self.tokenizer = load_model(config, accelerator.device)
         lean_lora(self.model)
-        self.optimizer = torch.optim.AdamW(trainable(self.model), lr=config.lr, weight_decay=0.0)
+        self.dtype = compute_dtype(accelerator.device)
+        self.frozen = frozen_start(self.model, config)
+        self.optimizer = make_optimizer(config, trainable(self.model))
+        self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
         rule = load_rule(config.verifier) if config.verifier else None
-        self.roll = Sampler(self.model, self.tokenizer, config, self.accelerator, rule, self.clock)
+        self.roll = Sampler(self.model, self.tokenizer, config, accelerator, rule, self.clock, self.frozen)
 
-    def set_learning_rate(self, progress: float) -> None:
-        """progress: the part of the run that is done, from 0 to 1."""
-        factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
-        self.optimizer.param_groups[0]["lr"] = self.config.lr * factor[self.config.lr_schedule]
+    def set_learning_rate(self, rate: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = rate
 
     def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: int) -> dict[str, float]:
         """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.
@@ -89,20 +92,12 @@ class Spark:
         if not rows:
             return {"update/rows": 0}
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
-        batches = micro_batches(mine, config.micro_batch_tokens)
-        first: list[torch.Tensor] = []  # log-probs before the first of the updates
-        totals = torch.zeros(4, dtype=torch.float64)  # loss, tokens, clipped tokens, KL summed over tokens
-        with self.clock("train"), adapter_dropout(model):
-            torch.manual_seed(seeds.number(config.seed, step, "dropout"))
-            for _ in range(config.updates_per_step):
-                for i, batch_rows in enumerate(batches):
-                    batch = pack(batch_rows, accelerator.device)
-                    logprobs = response_logprobs(model, batch, config.temperature)
-                    if len(first) == i:
-                        first.append(logprobs.detach())
-                    loss, measured = joint_loss(logprobs, first[i], self.reference(batch), batch, config.clip)
-                    loss.backward()
-                    totals += torch.tensor([loss.item(), measured["tokens"], measured["clipped"], measured["kl"]])
+        batches = [(part, None) for part in micro_batches(mine, self.micro_batch_tokens)]
+        totals = torch.zeros(4, dtype=torch.float64)
+        with self.clock("train"), learning(model):
+            for i in range(config.updates_per_step):
+                batches, measured = self.add_gradients(batches, seeds.number(config.seed, step, "dropout", i))
+                totals += measured
                 self.sum_gradients()
                 norm = torch.nn.utils.clip_grad_norm_(trainable(model), config.max_grad_norm)
                 self.optimizer.step()
@@ -112,12 +107,45 @@ class Spark:
         return {"update/rows": len(rows), "update/loss": loss / updates, "update/grad_norm": norm.item(),
                 "update/clipped": clipped / tokens, "update/kl": kl / tokens}
 
+    def add_gradients(self, batches: list[tuple], seed: int) -> tuple[list[tuple], torch.Tensor]:
+        """Gradients of the step's loss, micro-batch by micro-batch: pairs of rows and their log-probs before the first
+        of the step's updates, None if this is the first. Where memory runs out, again from nothing with half the rows.
+
+        Returns (the pairs, log-probs filled in; sums over tokens: loss, tokens, clipped tokens, KL).
+        """
+
+        def attempt():
+            torch.manual_seed(seed)
+            pairs, totals = [], torch.zeros(4, dtype=torch.float64)
+            for rows, first in batches:
+                batch = pack(rows, self.accelerator.device)
+                logprobs = self.logprobs(self.model, batch)
+                first = logprobs.detach() if first is None else first
+                loss, measured = joint_loss(logprobs, first, self.reference(batch), batch, self.config.clip)
+                loss.backward()
+                totals += torch.tensor([loss.item(), measured["tokens"], measured["clipped"], measured["kl"]])
+                pairs.append((rows, first))
+            return pairs, totals
+
+        def halve() -> str:
+            nonlocal batches
+            self.optimizer.zero_grad()
+            batches, self.micro_batch_tokens = halves(batches), self.micro_batch_tokens // 2
+            return f"micro-batches of at most {self.micro_batch_tokens} tokens"
+
+        return until_it_fits(attempt, halve)
+
+    def logprobs(self, model, batch) -> torch.Tensor:
+        """response_logprobs, computed in self.dtype also where the weights that learn are in fp32 (lora: null)."""
+        with torch.autocast(self.accelerator.device.type, self.dtype, enabled=self.dtype != model.dtype):
+            return response_logprobs(model, batch, self.config.temperature)
+
     def reference(self, batch) -> torch.Tensor | None:
-        """Log-probs of the reference model, which is the same weights with the adapter off; None at beta = 0."""
+        """Log-probs of the model before training; None at beta = 0, where they have no weight."""
         if not batch.beta.any():
             return None
-        with torch.no_grad(), self.model.disable_adapter():
-            return response_logprobs(self.model, batch, self.config.temperature)
+        with torch.no_grad(), starting_model(self.model, self.frozen) as model:
+            return self.logprobs(model, batch)
 
     def sum_gradients(self) -> None:
         if self.accelerator.num_processes == 1:
@@ -135,6 +163,8 @@ def main(argv: list[str]) -> None:
         return print(help_text())
     config = load_config(argv)
     keep_freed_memory()
+    if config.plan:
+        return print(plan(config).text(card_bytes(config)))
     load = partial(load_problems, config.data, fields=config.fields, options=config.data_options,
                    check=config.verifier is None)
     data = load("train", seed=config.seed)
@@ -142,6 +172,8 @@ def main(argv: list[str]) -> None:
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
     roll = spark.roll.evaluating()
     with Run(spark) as run:
+        if spark.tokenizer.chat_template is None:
+            run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))
         before = run.once("before", lambda: evaluation.measure(heldout, judged, roll, config))
         train(spark, data, run)
@@ -149,6 +181,9 @@ def main(argv: list[str]) -> None:
         if run.stopping:
             return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
         run.finish(before, evaluation.measure(heldout, judged, roll, config))
+        if config.merge and run.main:
+            folder = save_merged(spark.model, spark.tokenizer, run.folder / "merged")
+            run.say(f"dense model with the adapter merged in: {folder}")
 
 
 if __name__ == "__main__":
@@ -156,3 +191,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    except torch.OutOfMemoryError:
+        sys.exit("error: out of GPU memory outside of sampling and gradients; plan=true shows what takes how much")

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import difflib
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Weights:
 
 @dataclass
 class Lora:
-    r: int = key(16, "rank", 1)
+    r: int = key(16, "rank; lora=null, without a section, trains all weights instead of an adapter", 1)
     alpha: int = key(32, "scale: the update is multiplied by alpha / r", 1)
     dropout: float = key(0.0, "dropout on the adapter's input while training", 0, 0.99)
     target_modules: str = key("all-linear", "which layers: all-linear, or a regular expression on module names")
@@ -84,7 +85,11 @@ class Config:
     seed: int = key(0, "every random choice derives from it", 0)
     run_name: str | None = key(None, "folder under runs/; null: named after the config file. An existing one gets -2 …")
     resume: str | None = key(None, "folder of a stopped run to go on with, e.g. runs/quickstart")
-    model: str = key("starter", "'starter', or a folder or hub id of a causal language model")
+    model: str = key("starter", "'starter', or a causal language model: a folder, a .gguf file or a hub id")
+    quantization: str = key("none", "of the frozen base: nf4 takes a quarter of the memory of bf16, int8 a half",
+                            choices=("none", "nf4", "int8"))
+    dense_sampling: bool = key(True, "a quantised model samples from a dense copy, made anew each time; false: slower, "
+                               "without the copy's memory")
     data: str = key("arithmetic", "'arithmetic'; a .jsonl, .json, .csv or .parquet file or a folder of them; a hub id "
                     "'owner/name[:config]'; or 'reasoning_gym:<task>'. See docs/data.md")
     fields: dict[str, str] = key({}, "where they are not found, the names of the data's fields {prompt, answer, image}")
@@ -114,8 +119,15 @@ class Config:
     lr_schedule: str = key("constant", "linear and cosine fall to 0 at max_steps or max_sampled_tokens",
                            choices=("constant", "linear", "cosine"))
     max_grad_norm: float = key(1.0, "gradients are scaled down to this norm", 0)
+    warmup_steps: int = key(0, "steps in which the learning rate rises to lr", 0)
+    optimizer: str = key("adamw", "8bit: its state in a quarter of the memory; paged: on the CPU when the GPU is full",
+                         choices=("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"))
     micro_batch_tokens: int = key(16384, "most tokens in one forward pass of the update", 1)
-    lora: Lora = key(Lora, "")
+    activation_checkpointing: bool = key(False, "compute activations again in the backward pass: slower, less memory")
+    lora: Lora | None = key(Lora, "")
+    merge: bool = key(False, "at the end also write a dense model with the adapter merged in")
+    plan: bool = key(False, "only print the GPU memory that the run will need, in parts")
+    card: str | None = key(None, "memory of the GPU to plan for, e.g. 24GB; null: the one that is here")
     eval: Eval = key(Eval, "")
     log_with: str | None = key(None, "experiment tracker, if its package is installed",
                                choices=(None, "tensorboard", "wandb", "trackio"))
@@ -133,6 +145,8 @@ class Evaluation:
 
     model: str | None = key(None, "a run's folder, or what train.py takes as model; null: the run trained last")
     baseline: str | None = key(None, "another run or model, compared with on the same problems")
+    quantization: str = key("none", "of a plain model: nf4 takes a quarter of the memory of bf16, int8 a half; a run "
+                            "is evaluated on the base that it was trained on", choices=("none", "nf4", "int8"))
     name: str | None = key(None, "results go to <run>/eval-<name>; null: named after the problems")
     suite: str | None = key(None, "evaluate on a suite of public benchmarks in place of `data`, e.g. text_reasoning")
     benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
@@ -160,8 +174,8 @@ def leaves(section=Config, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Every key by its dotted name, in the order of the dataclass."""
     found = {}
     for f in dataclasses.fields(section):
-        if dataclasses.is_dataclass(f.type):
-            found |= leaves(f.type, f"{prefix}{f.name}.")
+        if dataclasses.is_dataclass(f.default_factory):
+            found |= leaves(f.default_factory, f"{prefix}{f.name}.")
         else:
             found[prefix + f.name] = f
     return found
@@ -246,7 +260,7 @@ def check_values(config: Config | Evaluation) -> None:
     for name, f in leaves(type(config)).items():
         value = config
         for part in name.split("."):
-            value = getattr(value, part)
+            value = getattr(value, part, None)  # a section may be null
         low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
         for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
             if choices and item not in choices:
@@ -264,6 +278,10 @@ def check(config: Config) -> None:
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
     if unknown := set(config.fields) - {"prompt", "answer", "image"}:
         raise ConfigError(f"fields: there is no '{unknown.pop()}'; name the fields of prompt, answer and image")
+    if config.lora is None and config.quantization != "none":
+        raise ConfigError(f"lora: null trains all weights, which quantization={config.quantization} cannot; keep one")
+    if config.card and not re.fullmatch(r"\d+(\.\d+)? ?GB", config.card):
+        raise ConfigError(f"card: expected its memory, e.g. 24GB, got '{config.card}'")
     kinds, recycle = config.recycle.kinds, config.recycle
     if unknown := set(recycle.shares) - set(leaves()["recycle.kinds"].metadata["choices"]):
         raise ConfigError(f"recycle.shares: there is no kind '{unknown.pop()}'")

@@ -32,7 +32,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from spark_lib.config import ConfigError
 from spark_lib.rollout import Rollout
 
-LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time
+LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time, or fewer:
+LOGIT_NUMBERS = 2**26  # so that there are no more than these; at the peak each costs some 18 bytes
 
 
 def group_advantages(rewards: torch.Tensor, scale: bool = True, eps: float = 1e-6) -> torch.Tensor:
@@ -192,12 +193,7 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
     pass: at a 151k vocabulary they, not the weights, are what runs out of memory.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    see_shared_prompts(base)
-    # A mask of four dimensions is handed on to the layers as it is, so none is made; packed_attention has its own.
-    unused = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
-    hidden = base.get_decoder()(
-        input_ids=batch.input_ids, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
-    ).last_hidden_state
+    hidden = hidden_states(base, batch)
     hidden = hidden[0, batch.source[batch.valid]]  # (response tokens, width)
     target = batch.target[batch.valid]
 
@@ -205,12 +201,27 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
         logits = to_logits(base, hidden).float() / temperature
         return logits.gather(1, target[:, None]).squeeze(1) - logits.logsumexp(1)
 
-    chunks = zip(hidden.split(LOGIT_CHUNK), target.split(LOGIT_CHUNK))
-    if len(target) <= LOGIT_CHUNK:
+    chunk = logit_chunk(base.config.get_text_config().vocab_size)
+    chunks = zip(hidden.split(chunk), target.split(chunk))
+    if len(target) <= chunk:
         flat = logprobs(hidden, target)
     else:
         flat = torch.cat([checkpoint(logprobs, h, t, use_reentrant=False) for h, t in chunks])
     return flat.new_zeros(batch.valid.shape).masked_scatter(batch.valid, flat)
+
+
+def hidden_states(base, batch: Batch) -> torch.Tensor:
+    """(1, T, width) what the decoder makes of the packed tokens, before the head."""
+    see_shared_prompts(base)
+    # A mask of four dimensions is handed on to the layers as it is, so none is made; packed_attention has its own.
+    unused = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
+    return base.get_decoder()(
+        input_ids=batch.input_ids, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
+    ).last_hidden_state
+
+
+def logit_chunk(vocabulary: int) -> int:
+    return max(1, min(LOGIT_CHUNK, LOGIT_NUMBERS // vocabulary))
 
 
 # --- attention in which responses share their prompt ---------------------------------------------------------
@@ -253,8 +264,9 @@ def packed_attention(
     if sliding_window not in packed.masks:
         p, r = packed.prompts.shape[1], packed.responses.shape[1]
         packed.masks[sliding_window] = (
-            behind_prompt(packed.start.new_zeros(1), 0, p, sliding_window, query.dtype),
-            behind_prompt(packed.start, p, r, sliding_window, query.dtype),
+            # in the values' type: under autocast rotated queries and keys are fp32 until the kernel casts them
+            behind_prompt(packed.start.new_zeros(1), 0, p, sliding_window, value.dtype),
+            behind_prompt(packed.start, p, r, sliding_window, value.dtype),
         )
     of_prompts, of_responses = packed.masks[sliding_window]
     (q, k, v), (rq, rk, rv) = (
@@ -271,7 +283,8 @@ def behind_prompt(start: torch.Tensor, p: int, r: int, window: int | None, dtype
     """(N, 1, r, p + r) added to attention scores: 0 where a token may look, else the lowest number.
 
     start: (N,) how many of the p tokens of the prompt are real. A token sees them, itself and what is before it in its
-    own text, but nothing that is `window` or more positions back.
+    own text, but nothing that is `window` or more positions back. Rows are laid out a multiple of 8 apart: any others
+    PyTorch's memory-efficient kernel copies for every layer, and keeps the copies.
     """
     start = start[:, None].int()
     prompt, text = (torch.arange(length, device=start.device, dtype=torch.int32) for length in (p, r))
@@ -281,7 +294,8 @@ def behind_prompt(start: torch.Tensor, p: int, r: int, window: int | None, dtype
     allowed[..., :p] &= (prompt < start)[:, None, None]
     if window:
         allowed &= distance < window
-    return torch.zeros(allowed.shape, dtype=dtype, device=start.device).masked_fill_(~allowed, torch.finfo(dtype).min)
+    wide = torch.zeros(*allowed.shape[:-1], -(-(p + r) // 8) * 8, dtype=dtype, device=start.device)
+    return wide[..., : p + r].masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
 # --- from hidden states to the loss --------------------------------------------------------------------------

@@ -1,152 +1,262 @@
-"""The model: loading, LoRA, the reference model, and checkpoints that are written whole or not at all."""
+"""The model: where it is found, how it is loaded and quantised, its adapter, and the weights that it samples with.
+
+Three sets of weights are told apart. The policy is what is trained: a frozen base (dense, NF4 or int8) and a LoRA
+adapter in fp32 (QLoRA, arXiv 2305.14314), or with `lora: null` every weight. The reference model is the policy before
+training: the adapter switched off, or without one a frozen copy. Sampling may use the adapter added into dense weights.
+"""
 
 import contextlib
-import json
-import os
-import shutil
+import copy
 import warnings
 from pathlib import Path
 
+import bitsandbytes as bnb
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from huggingface_hub import snapshot_download
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft.utils.integrations import dequantize_bnb_weight
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from spark_lib.config import Config, ConfigError
 
 STARTER = Path(__file__).with_name("starter_model")
 
 
-def load_base(name: str, device: torch.device | str = "cpu"):
-    """(model, tokenizer) of 'starter', a local folder or a hub id; bf16 on an accelerator, fp32 on the CPU.
+# --- finding and loading -------------------------------------------------------------------------------------
 
-    Reads safetensors only and runs no code that comes with a checkpoint. Raises ConfigError.
+
+def compute_dtype(device: torch.device | str) -> torch.dtype:
+    """bf16 where the hardware has it, else fp32: fp16 overflows in models that were trained in bf16."""
+    device = torch.device(device)
+    if device.type == "cpu" or device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float32
+    return torch.bfloat16
+
+
+def locate(name: str, weights: bool = True) -> tuple[str, str | None]:
+    """(folder, name of the GGUF file in it or None) of what `model:` names.
+
+    'starter', a .gguf file, a folder, or else a hub id, which is downloaded unless it is in the cache (weights=False:
+    its configuration only). From here on nothing asks the network. Raises ConfigError.
     """
-    transformers.utils.logging.disable_progress_bar()
-    source = str(STARTER) if name == "starter" else name
-    dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    path = STARTER if name == "starter" else Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ConfigError(f"model: there is no file {path}")
+        return str(path.parent), path.name
+    if path.is_dir():
+        return str(path), None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        wanted = ["*.json", "*.jinja", "*.txt", "*.model"] + ["*.safetensors"] * weights
+        return snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]), None
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"model: cannot load '{name}': {str(error).strip().splitlines()[0]} Give the folder of a Hugging Face "
-            "checkpoint with safetensors weights; without a model hub in reach, download it elsewhere and copy it here"
+            f"model: '{name}' is neither a folder nor a .gguf file here, and as a hub id it could not be fetched "
+            f"({str(error).strip().splitlines()[0].rstrip('.')}). Without a hub in reach: elsewhere run "
+            f"'hf download {name} --local-dir my_model', copy the folder here and set model=my_model"
         ) from error
-    return model.to(device), tokenizer
+
+
+def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """bitsandbytes' settings for 'nf4' (double quantisation: 4.13 bits per weight) or 'int8'; None for 'none'."""
+    if quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if quantization == "int8" else None
+
+
+def load_base(
+    name: str, device: torch.device | str = "cpu", quantization: str = "none", dtype: torch.dtype | None = None
+):
+    """(model, tokenizer) of anything that `locate` takes, in `dtype` or else compute_dtype(device).
+
+    The linear layers but the head are quantised on request; embeddings, norms and head stay in `dtype` (peft's
+    prepare_model_for_kbit_training would make them fp32, at a 151k vocabulary gigabytes). A GGUF file is dequantised,
+    then treated like a dense checkpoint. Reads safetensors and GGUF only and runs no code that comes with a checkpoint.
+    Raises ConfigError.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    folder, gguf = locate(name)
+    dtype = dtype or compute_dtype(device)
+    source = {"local_files_only": True} | ({"gguf_file": gguf} if gguf else {})
+    settings = {"dtype": dtype, "use_safetensors": True}
+    packed = quantization_config(quantization, dtype)
+    quantised = settings | {"quantization_config": packed, "device_map": {"": device}} if packed else settings
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+        if gguf:
+            dense = GgufConfig(dequantize=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, **source, **settings, quantization_config=dense)
+            if packed:
+                content = {"config": model.config, "state_dict": model.state_dict()}
+                model = type(model).from_pretrained(None, **content, **quantised)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder, **source, **quantised)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"model: cannot load '{name}': {first} Give a causal language model: the folder of a Hugging Face "
+            "checkpoint with safetensors weights, or a .gguf file"
+        ) from error
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            # On CPUs with AVX512-BF16, bitsandbytes' forward in eval mode packs the weight anew for a kernel without a
+            # backward pass; from then on gradients miss the base layer and dequantising returns garbage.
+            module.support_avx512bf16_for_cpu = False
+    return model if packed else model.to(device), tokenizer
 
 
 def load_model(config: Config, device: torch.device | str = "cpu"):
-    """(model with a fresh LoRA adapter, tokenizer). The adapter changes nothing yet: its B matrices are zero."""
-    model, tokenizer = load_base(config.model, device)
+    """(policy, tokenizer). A fresh adapter changes nothing yet: its B matrices are zero.
+
+    Without an adapter (`lora: null`) the weights are fp32 whatever the device: in bf16, Adam's small steps would
+    round away. Computation is in compute_dtype all the same, see train.Spark.
+    """
+    if config.lora is None:
+        model, tokenizer = load_base(config.model, device, dtype=torch.float32)
+    else:
+        model, tokenizer = load_base(config.model, device, config.quantization)
+        torch.manual_seed(config.seed)  # the adapter's A matrices
+        model = add_adapter(model.requires_grad_(False), config)
+    if config.activation_checkpointing:
+        base = model.get_base_model() if config.lora else model
+        # The newer name is missing in transformers 5.17.
+        enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return model.eval(), tokenizer
+
+
+def add_adapter(model, config: Config) -> PeftModel:
+    """The model with a fresh LoRA adapter in fp32 (peft's autocast_adapter_dtype, its default). Raises ConfigError."""
     lora = config.lora
-    torch.manual_seed(config.seed)  # the adapter's A matrices
     settings = LoraConfig(
         task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
     )
-    with warnings.catch_warnings():  # peft 0.21 asks transformers for a name that is deprecated there
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        # fp32 adapter weights (autocast_adapter_dtype, on by default): in bf16, Adam's small steps would round away.
-        model = get_peft_model(model, settings)
-    return model.eval(), tokenizer
+    try:
+        with peft_warnings():
+            return get_peft_model(model, settings)
+    except ValueError as error:
+        raise ConfigError(f"lora.target_modules: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager
-def adapter_dropout(model):
-    """Within this block the adapter's dropout is on, and nothing else: the base stays as it samples."""
-    dropouts = [layer.lora_dropout for layer in model.modules() if isinstance(layer, LoraLayer)]
-    for dropout in dropouts:
-        dropout.train()
-    try:
-        yield
-    finally:
-        for dropout in dropouts:
-            dropout.eval()
-
-
-def load_trained(folder: str | Path, device: torch.device | str = "cpu"):
-    """(model, tokenizer) of a run's folder (its last checkpoint), or of anything that load_base takes."""
-    checkpoint = last_checkpoint(Path(folder)) if Path(folder).is_dir() else None
-    if checkpoint is None:
-        return load_base(str(folder), device)
-    base = json.loads((checkpoint / "state.json").read_text())["model"]
-    model, tokenizer = load_base(base, device)
+def peft_warnings():
+    """peft 0.21 asks transformers for a name that is deprecated there."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        return PeftModel.from_pretrained(model, checkpoint / "adapter").eval(), tokenizer
+        yield
 
 
-@contextlib.contextmanager
-def merged(model):
-    """Within this block the adapter is added into the dense weights, so that sampling pays nothing for it.
-
-    The base weights are set aside and put back, not subtracted again: no rounding adds up over the steps.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
-    if not layers:
-        yield model
-        return
-    kept = [layer.get_base_layer().weight.data for layer in layers]
-    with torch.no_grad():
-        for layer, weight in zip(layers, kept):
-            layer.get_base_layer().weight.data = (weight.float() + layer.get_delta_weight("default")).to(weight.dtype)
-    try:
-        with model.disable_adapter():
-            yield model
-    finally:
-        for layer, weight in zip(layers, kept):
-            layer.get_base_layer().weight.data = weight
+# --- the weights that learn, that are compared with, and that are sampled with ------------------------------------
 
 
 def trainable(model) -> list[torch.nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-# --- checkpoints ---------------------------------------------------------------------------------------------
+def lora_layers(model) -> list[LoraLayer]:
+    return [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
 
 
-def save_checkpoint(run: Path, step: int, spark, state: dict) -> Path:
-    """Write runs/<name>/checkpoint-<step>: adapter in PEFT's own format, optimiser, state.json.
+@contextlib.contextmanager
+def learning(model):
+    """Within this block the adapter's dropout is on and layers may drop their activations to compute them again, if
+    config.activation_checkpointing says so. Nothing else changes: the base stays as it samples."""
+    dropouts = [layer.lora_dropout for layer in lora_layers(model)]
+    checkpointed = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    for dropout in dropouts:
+        dropout.train()
+    for layer in checkpointed:
+        layer.training = True  # of this module alone: train() would switch on the dropout inside it
+    try:
+        yield
+    finally:
+        for dropout in dropouts:
+            dropout.eval()
+        for layer in checkpointed:
+            layer.training = False
 
-    Everything goes to a folder aside, is flushed to the disk and then renamed, so that a checkpoint that bears
-    its name is complete whatever happens. Every random number derives from (seed, step, phase), so the step is
-    all the state that randomness and the data's position have. Older checkpoints go, except the one before.
+
+def frozen_start(model, config: Config):
+    """A copy of the policy as it is now, in compute_dtype, where the starting model is needed later and there is no
+    adapter to switch off: for the KL term, and for the paper's policy&reward baseline. Else None."""
+    if config.lora or not (config.beta or config.recycle.from_start):
+        return None
+    device = next(model.parameters()).device
+    return copy.deepcopy(model).to(compute_dtype(device)).requires_grad_(False)
+
+
+@contextlib.contextmanager
+def starting_model(model, frozen=None):
+    """Yields the model before training: `frozen` of frozen_start, or the policy with its adapter off."""
+    if frozen is not None:
+        yield frozen
+    else:
+        with model.disable_adapter():
+            yield model
+
+
+def is_quantised(layer: torch.nn.Module) -> bool:
+    return isinstance(getattr(layer, "weight", None), bnb.nn.Params4bit | bnb.nn.Int8Params)
+
+
+@torch.no_grad()
+def dense_weight(layer: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """A new tensor: the layer's weight, dequantised and with the adapter's part added, summed in fp32."""
+    adapted = isinstance(layer, LoraLayer)
+    base = layer.get_base_layer() if adapted else layer
+    weight = base.weight.data
+    if is_quantised(base):
+        weight = dequantize_bnb_weight(base.weight, state=getattr(base, "state", None))
+    if adapted:
+        weight = weight.float() + layer.get_delta_weight("default")
+    return weight.to(dtype, copy=True)
+
+
+def dense_layer(layer: LoraLayer, dtype: torch.dtype) -> torch.nn.Linear:
+    """A plain layer that computes what the quantised layer and its adapter do."""
+    base = layer.get_base_layer()
+    plain = torch.nn.Linear(base.in_features, base.out_features, bias=False, device="meta")
+    plain.weight, plain.bias = torch.nn.Parameter(dense_weight(layer, dtype), requires_grad=False), base.bias
+    return plain
+
+
+@contextlib.contextmanager
+def merged(model, dense: bool = True):
+    """Within this block the model samples with dense weights that hold the adapter, in compute_dtype.
+
+    The policy's own weights are set aside and put back, not subtracted again: no rounding adds up over the steps. Of a
+    quantised base a dense copy is made (peft's merge would quantise anew and drift with every step); with dense=False,
+    or without an adapter, it samples as it is.
     """
-    final, aside = run / f"checkpoint-{step}", run / f"checkpoint-{step}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    spark.model.save_pretrained(aside / "adapter")
-    spark.tokenizer.save_pretrained(aside / "adapter")
-    torch.save(spark.optimizer.state_dict(), aside / "optimizer.pt")
-    (aside / "state.json").write_text(json.dumps(state | {"step": step}, indent=1))
-    for path in [*aside.rglob("*"), aside]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)
-    for old in checkpoints(run)[:-2]:
-        shutil.rmtree(old)
-    return final
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = [path for path in run.glob("checkpoint-*") if path.suffix != ".partial"]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    found = checkpoints(run)
-    return found[-1] if found else None
-
-
-def load_checkpoint(checkpoint: Path, model, optimizer) -> dict:
-    """Put adapter and optimiser back and return the state that was saved with them."""
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter" / "adapter_model.safetensors"))
-    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", weights_only=True))
-    return json.loads((checkpoint / "state.json").read_text())
+    layers = lora_layers(model)
+    quantised = any(map(is_quantised, model.modules()))
+    if quantised and not (dense and layers):
+        yield model
+    elif quantised:
+        bases = [layer.base_layer for layer in layers]
+        for layer in layers:
+            layer.base_layer = dense_layer(layer, model.dtype)
+        try:
+            with model.disable_adapter():
+                yield model
+        finally:
+            for layer, base in zip(layers, bases):
+                layer.base_layer = base
+    else:
+        parameters = [layer.get_base_layer().weight for layer in layers] or list(model.parameters())
+        kept = [parameter.data for parameter in parameters]
+        dtype = model.dtype if layers else compute_dtype(model.device)
+        for parameter, layer in zip(parameters, layers or parameters):
+            parameter.data = dense_weight(layer, dtype) if layers else parameter.data.to(dtype)
+        try:
+            with model.disable_adapter() if layers else contextlib.nullcontext():
+                yield model
+        finally:
+            for parameter, data in zip(parameters, kept):
+                parameter.data = data

@@ -81,10 +81,21 @@ def spent(summary: dict) -> str:
 
 
 def how_to_use(folder: Path, config: Config) -> str:
-    base = "spark_lib/starter_model" if config.model == "starter" else config.model
-    adapter = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])) / "adapter"
-    loading = f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('{base}'), '{adapter}')"
-    return f"report: {folder}/report.md, {folder}/report.png\nload the adapter with peft: {loading}"
+    """Where the report is, and the Python that loads the result without this kit."""
+    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    source = "spark_lib/starter_model" if config.model == "starter" else config.model
+    options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
+               "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
+                      "bnb_4bit_use_double_quant=True)"}[config.quantization]
+    if source.endswith(".gguf"):
+        options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
+        source = str(Path(source).parent)
+    load = f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})"
+    lines = [load, f"model = PeftModel.from_pretrained(model, '{newest / 'adapter'}')"]
+    if config.lora is None:
+        lines = [f"model = AutoModelForCausalLM.from_pretrained('{newest / 'model'}')"]
+    head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
+    return "\n    ".join([head, *lines])
 
 
 def smooth(values: list[float], window: int = 5) -> list[float]:

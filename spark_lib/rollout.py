@@ -41,13 +41,13 @@ class Rollout:
 def encode_prompt(tokenizer, prompt: str) -> list[int]:
     """Token ids of the user's message in the model's chat template, with the opening of the reply.
 
-    The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special tokens
-    spelled out in the message are taken out, so that no message can open or close a turn: a candidate's text is the
-    model's own, untrusted.
+    The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special tokens and turn
+    markers spelled out in the message are taken out, so that no message can open or close a turn: a candidate's text is
+    the model's own, untrusted.
     """
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    while any(token in prompt for token in special):  # again, as taking one out may join the halves of another
-        for token in special:
+    markers = turn_markers(tokenizer)
+    while any(token in prompt for token in markers):  # again, as taking one out may join the halves of another
+        for token in markers:
             prompt = prompt.replace(token, "")
     if tokenizer.chat_template is None:
         return tokenizer(f"Question: {prompt}\nAnswer:")["input_ids"]
@@ -55,8 +55,19 @@ def encode_prompt(tokenizer, prompt: str) -> list[int]:
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 
+def turn_markers(tokenizer) -> list[str]:
+    """The special tokens, and the added tokens like <start_of_turn> or [INST] that the chat template builds turns of:
+    some checkpoints do not declare those as special."""
+    template = str(tokenizer.chat_template or "")
+    return [token.content for token in tokenizer.added_tokens_decoder.values()
+            if token.special or token.content[:1] in ("<", "[") and token.content in template]
+
+
 def stop_ids(model, tokenizer) -> set[int]:
-    """Every token id that ends a response: all EOS ids of the model's generation config and the tokenizer."""
+    """Every token id that ends a response: all EOS ids of the model's generation config and the tokenizer.
+
+    (transformers makes the generation config from the model's own where a checkpoint has none.)
+    """
     declared = model.generation_config.eos_token_id
     ids = set(declared) if isinstance(declared, (list, tuple)) else {declared}
     return {i for i in ids | {tokenizer.eos_token_id} if i is not None}

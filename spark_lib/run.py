@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
 from spark_lib import report
+from spark_lib.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
 from spark_lib.evaluation import said
-from spark_lib.model import last_checkpoint, load_checkpoint, save_checkpoint
 from spark_lib.problems import KINDS
 from spark_lib.rollout import Rollout
 
@@ -214,7 +214,8 @@ class Run:
     def save(self) -> None:
         """A checkpoint of the steps done so far, if there is none yet."""
         if self.main and not (self.folder / f"checkpoint-{self.done}").exists():
-            state = {"model": self.config.model, "sampled_tokens": self.sampled_tokens, "seconds": self.clock.seconds}
+            base = {"model": self.config.model, "quantization": self.config.quantization}
+            state = base | {"sampled_tokens": self.sampled_tokens, "seconds": self.clock.seconds}
             save_checkpoint(self.folder, self.done, self.spark, state)
         self.accelerator.wait_for_everyone()
 

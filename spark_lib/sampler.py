@@ -6,8 +6,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from spark_lib import seeds
-from spark_lib.config import Config
-from spark_lib.model import merged
+from spark_lib.config import Config, ConfigError
+from spark_lib.memory import until_it_fits
+from spark_lib.model import merged, starting_model
 from spark_lib.problems import Problem
 from spark_lib.rewards import Rule, mark
 from spark_lib.rollout import Rollout, sample
@@ -23,6 +24,8 @@ class Sampler:
     accelerator: Accelerator
     rule: Rule | None
     clock: object  # seconds by phase, see run.Clock
+    frozen: object = None  # the model before training, where it is not the same with its adapter off
+    halvings: int = 0  # how often memory ran out
 
     def __call__(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
@@ -33,20 +36,40 @@ class Sampler:
         part: only these of the problems, with the responses that they get when all are sampled at once.
         """
         part = range(len(problems)) if part is None else part
-        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        weights = self.model.disable_adapter() if start_model else merged(self.model)
-        with self.clock("sample"), weights:
-            groups = sample(
-                self.model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
-                seeds.generator(config.seed, *stream), max_rows or config.max_rows,
-                share=slice(part.start + rank, part.stop, world),
-            )
+        world, limit = self.accelerator.num_processes, max_rows or self.config.max_rows
+
+        def attempt() -> list[list[Rollout]]:
+            return self.sample(problems, part, n, stream, limit >> self.halvings, start_model)
+
+        def halve() -> str:
+            if limit >> self.halvings <= n:
+                raise ConfigError(f"the {n} responses to one problem do not fit the GPU's memory; lower max_new_tokens "
+                                  "or the group size, or set dense_sampling=false (plan=true shows the parts)")
+            self.halvings += 1
+            return f"{limit >> self.halvings} responses are decoded at a time"
+
+        with self.clock("sample"):
+            groups = until_it_fits(attempt, halve)
         with self.clock("verify"):
             mark(groups, self.rule)
         if world == 1:
             return groups
         shares = gather_object([groups])  # one list of groups per process: problem i is in share i % world
         return [shares[i % world][i // world] for i in range(len(part))]
+
+    def sample(
+        self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool
+    ) -> list[list[Rollout]]:
+        """This process's share of the groups. The random numbers are each response's own: the groups do not depend on
+        max_rows."""
+        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        weights = merged(self.model, config.dense_sampling)
+        with starting_model(self.model, self.frozen) if start_model else weights as model:
+            return sample(
+                model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
+                seeds.generator(config.seed, *stream), max_rows,
+                share=slice(part.start + rank, part.stop, world),
+            )
 
     def evaluating(self):
         """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate"."""

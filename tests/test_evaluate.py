@@ -213,6 +213,7 @@ def test_compare():
     (["samples=many"], "samples"),
     (["accept=maybe"], "accept: 'maybe' is none of verdict, probability"),
     (["threshold=2"], "threshold: must be at most 1"),
+    (["quantization=int4"], "quantization: 'int4' is none of none, nf4, int8"),
     (["seeds=[]"], "seeds"),
     (["seeds=3"], "seeds"),
     (["parts=[think]"], "parts: 'think' is none of"),
@@ -253,6 +254,20 @@ def test_a_run_is_evaluated_as_it_was_trained(tmp_path):
     config = evaluate.config_of(str(tmp_path), Evaluation(data="arithmetic", max_new_tokens=9, view="answer"))
     assert (config.data, config.max_new_tokens, config.recycle.view) == ("arithmetic", 9, "answer")
     assert evaluate.config_of("starter", Evaluation()).data == "arithmetic"
+
+
+def test_quantization_is_for_plain_models(tmp_path, monkeypatch):
+    """Guards a key that would be read by nobody, and its way to the plain model among the two that are compared."""
+    (tmp_path / "config.yaml").write_text("seed: 5\n")
+    with pytest.raises(ConfigError, match="quantization: is for plain models"):
+        evaluate.main([str(tmp_path), f"baseline={tmp_path}", "quantization=nf4"])
+
+    def stop(target, device, quantization):
+        raise InterruptedError(f"{target} {quantization}")
+
+    monkeypatch.setattr(evaluate, "load_trained", stop)
+    with pytest.raises(InterruptedError, match="starter int8"):
+        evaluate.main(["starter", "quantization=int8", "limit=1"])
 
 
 def test_no_run_yet(tmp_path, monkeypatch):

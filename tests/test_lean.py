@@ -9,6 +9,7 @@ from conftest import add_lora
 from torch.testing import assert_close
 
 from spark_lib.lean import lean_lora
+from spark_lib.model import is_quantised, load_base, lora_layers
 
 IDS = torch.tensor([[10, 11, 12, 13], [20, 21, 22, 23]])
 
@@ -48,6 +49,31 @@ def test_the_adapter_stays_in_fp32_under_a_bf16_base(tiny):
     for key, gradient in lean_gradients.items():
         assert gradient.dtype == torch.float32
         assert (gradient - gradients[key]).norm() < 0.1 * gradients[key].norm()
+
+
+@pytest.mark.parametrize("dtype, off", [(torch.float32, 1e-4), (torch.bfloat16, 0.1)], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_on_a_quantised_base_it_is_the_same(tiny, tokenizer, tmp_path, quantization, dtype, off):
+    """QLoRA: peft has forward passes of their own for bitsandbytes' layers."""
+    tiny("qwen2").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = add_lora(load_base(str(tmp_path), quantization=quantization, dtype=dtype)[0].requires_grad_(False))
+    expected, gradients = logits_and_gradients(model)
+    lean_lora(model)
+    assert all(is_quantised(layer.get_base_layer()) and layer.lora_variant for layer in lora_layers(model))
+    found, lean_gradients = logits_and_gradients(model)
+    assert found.dtype == dtype and (found - expected).float().norm() <= off * expected.float().norm()
+    assert lean_gradients.keys() == gradients.keys()
+    for key, gradient in gradients.items():
+        assert gradient.norm() > 0 and lean_gradients[key].dtype == torch.float32
+        assert (lean_gradients[key] - gradient).norm() <= off * gradient.norm()
+
+
+def test_without_an_adapter_nothing_changes(tiny):
+    model = tiny("llama")
+    expected = model(input_ids=IDS).logits
+    lean_lora(model)
+    assert torch.equal(model(input_ids=IDS).logits, expected)
 
 
 def test_dropout_of_the_adapter_still_works(tiny):

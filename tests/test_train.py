@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -172,18 +171,6 @@ def test_mistakes_get_one_clear_line(tmp_path, words, expected):
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and expected in done.stderr
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("schedule, halfway, end", [("constant", 1.0, 1.0), ("linear", 0.5, 0.0), ("cosine", 0.5, 0.0)])
-def test_learning_rate_follows_the_schedule(schedule, halfway, end):
-    """A schedule that is read but not applied changes nothing and nobody notices."""
-    from train import Spark
-
-    optimizer = SimpleNamespace(param_groups=[{"lr": None}])
-    spark = SimpleNamespace(optimizer=optimizer, config=SimpleNamespace(lr=2.0, lr_schedule=schedule))
-    for progress, factor in ((0.0, 1.0), (0.5, halfway), (1.0, end)):
-        Spark.set_learning_rate(spark, progress)
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 * factor)
 
 
 def test_a_tracker_that_is_not_installed_is_an_error(monkeypatch):
