@@ -65,6 +65,8 @@ def sharing(groups: list, args) -> dict[str, float]:
     kit = Kit(model_folder(args.model), args)
     shared = [Row(g[0].prompt_ids, [r.response_ids for r in g], [1.0] * len(g), [1.0] * len(g), 0.0)
               for g in groups if g[0].problem.kind != "solve"]
+    if not shared:
+        sys.exit("no response ended within --max-new-tokens, so nothing could be recycled; allow more")
     alone = [Row(row.prompt, [response], [1.0], [1.0], 0.0) for row in shared for response in row.responses]
     found = {"shared": [], "alone": []}
     for _ in range(args.rounds + 1):
