@@ -5,11 +5,14 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import add_lora
 from torch.testing import assert_close
 
-from spark_lib.lean import lean_lora
+from spark_lib.config import Config
+from spark_lib.lean import LeanLora, lean_lora
 from spark_lib.model import is_quantised, load_base, lora_layers
+from train import Spark
 
 IDS = torch.tensor([[10, 11, 12, 13], [20, 21, 22, 23]])
 
@@ -74,6 +77,12 @@ def test_without_an_adapter_nothing_changes(tiny):
     expected = model(input_ids=IDS).logits
     lean_lora(model)
     assert torch.equal(model(input_ids=IDS).logits, expected)
+
+
+def test_training_uses_it():
+    """Guards the call in train.py: without it nothing changes but the time that a step takes."""
+    spark = Spark(Config(), Accelerator(cpu=True))
+    assert all(isinstance(layer.lora_variant["default"], LeanLora) for layer in lora_layers(spark.model))
 
 
 def test_dropout_of_the_adapter_still_works(tiny):

@@ -15,6 +15,7 @@ TOKENS = 400_000
 SETTINGS = {
     "SPARK": [],
     "SPARK, judge_loss=sft": ["judge_loss=sft"],
+    "SPARK, judge_loss=sft, solve too": ["judge_loss=sft", "recycle.kinds=[solve,pointwise,pairwise,reflect]"],
     "policy-only": ["recycle.kinds=[]"],
     "policy-only + imitation": ["recycle.kinds=[solve]", "judge_loss=sft"],
 }
