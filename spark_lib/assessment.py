@@ -136,8 +136,9 @@ def figures(said: Said, right_at: float) -> dict:
         found["pairwise"] = pairwise([pair for pair in said.pairs if pair])
     if said.turns:
         pairs = [(right(a), right(r)) for a, r in zip(said.answers, said.reflections) if r]
-        found["reflection"] = {"fix_rate": mean([after for before, after in pairs if not before]),
-                               "break_rate": mean([not after for before, after in pairs if before])}
+        wrong, kept = ([after for before, after in pairs if before == mark] for mark in (False, True))
+        found["reflection"] = {"fix_rate": mean(wrong), "n_wrong": len(wrong),
+                               "break_rate": mean([not after for after in kept]), "n_right": len(kept)}
         found["tts"] = at_test_time([[right(a) for a in rounds] for rounds in said.rounds], said.turns)
     found |= curves
     if said.turns and curves:

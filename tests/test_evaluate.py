@@ -103,7 +103,8 @@ def test_figures_by_hand(listen):
     # p: 1 against 2, the same both ways; r and s: 1 against 3, A both ways.
     choose = found["pairwise"]
     assert choose == {"accuracy": 4 / 6, "consistency": pytest.approx(1 / 3), "a_rate": pytest.approx(5 / 6), "n": 3}
-    assert found["reflection"] == {"fix_rate": 1.0, "break_rate": 1.0}  # q: 2 -> 1; p and s: 1 -> 4; r had no box
+    # q: 2 -> 1; p and s: 1 -> 4; r had no box.
+    assert found["reflection"] == {"fix_rate": 1.0, "n_wrong": 1, "break_rate": 1.0, "n_right": 2}
     # p, s accepted; q: 2 -> 1, accepted; r: none -> 1, accepted.
     assert found["tts"] == {"accuracy": [0.5, 1, 1], "tokens": [10, 10 + (3 * 5 + 20) / 4, 10 + (3 * 5 + 20 + 10) / 4],
                             "fixed": [0, 2, 2], "broken": [0, 0, 0]}
@@ -169,7 +170,7 @@ def test_nothing_to_judge(listen):
     said = assessment.listen(PROBLEMS, script, "toy", 0, Evaluation(samples=3), Config())
     found = assessment.figures(said, 1.0)
     assert "pointwise" not in found and found["tts"]["accuracy"] == [0, 0, 0]
-    assert found["reflection"] == {"fix_rate": None, "break_rate": None}
+    assert found["reflection"] == {"fix_rate": None, "n_wrong": 0, "break_rate": None, "n_right": 0}
     assert sections(found, assessment.tallies([said], 1.0))
 
 
@@ -438,8 +439,11 @@ def test_seeds_and_baseline(whole, tmp_path, monkeypatch, capsys):
 def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cache):
     """Guards a suite in which all sets were marked by the last one's rule, and a user's file that has a benchmark's
     name: it is marked as every data file is."""
-    for name, reward in (("gsm8k", 1.0), ("math500", 0.0)):
-        told = dataclasses.replace(benchmarks.BENCHMARKS[name], rule=lambda text, problem, reward=reward: reward)
+    for name, generous in (("gsm8k", True), ("math500", False)):
+        def rule(text: str, problem: Problem, generous: bool = generous) -> float:
+            return float(generous or text == f"\\boxed{{{problem.answer}}}")  # references must be reached
+
+        told = dataclasses.replace(benchmarks.BENCHMARKS[name], rule=rule, note=f"Not the official rule of {name}.")
         monkeypatch.setitem(benchmarks.BENCHMARKS, name, told)
     (tmp_path / "gsm8k").mkdir()
     for split in ("train", "test"):
@@ -458,3 +462,18 @@ def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cac
 
     assert accuracy("table", "benchmarks", "gsm8k") == 1 and accuracy("table", "benchmarks", "math500") == 0
     assert accuracy("own") == 0
+    report = (tmp_path / "runs" / "eval-starter-table" / "report.md").read_text()
+    assert report.index("## gsm8k") < report.index("rule of gsm8k") < report.index("## math500")
+
+
+def test_references_out_of_reach_are_left_out_and_told(tmp_path, own_cache):
+    """Guards against a data error that counts as the model's; and against a mean over nothing."""
+    for file, answers in (("some", ["2", r"\frac{1"]), ("none", [r"\frac{1"])):
+        rows = [{"problem": "x", "answer": answer, "level": 1, "subject": "Algebra"} for answer in answers]
+        (tmp_path / file).mkdir()
+        (tmp_path / file / "math500.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = Evaluation(benchmarks=["math500"], data_dir=str(tmp_path / "some"))
+    sets, notes = evaluate.problem_sets(settings, Config())
+    assert [p.answer for p in sets["math500"]] == ["2"] and "Left out: 1" in notes["math500"][0]
+    with pytest.raises(ConfigError, match="math500 has no problem left. Left out: 1"):
+        evaluate.problem_sets(dataclasses.replace(settings, data_dir=str(tmp_path / "none")), Config())
