@@ -164,6 +164,8 @@ def evaluate(
             done.results |= figures
         done.tallies[name] = assessment.tallies(said, right_at)
         done.stories[name] = examples(said[0].turns, right_at)
+    if len(scores := [one["score"]["accuracy"] for one in done.results.get("benchmarks", {}).values()]) > 1:
+        done.results["average"] = metrics.mean(scores)
     return done
 
 

@@ -121,7 +121,11 @@ def figures(said: Said, right_at: float) -> dict:
     def right(prediction: Prediction) -> bool:
         return prediction.reward >= right_at
 
-    found = {"solve": {"accuracy": mean([right(a) for a in said.answers])}}
+    found = {"solve": {
+        "accuracy": mean([right(a) for a in said.answers]),
+        "no_answer": mean([not has_answer(a) for a in said.answers]),
+        "cut_off": mean([not a.finished for a in said.answers]),
+    }}
     judged = [(right(s), j) for samples, js in zip(said.samples, said.judgements) for s, j in zip(samples, js) if j]
     curves = {}
     if all(said.samples):

@@ -31,7 +31,8 @@ def sections(found: dict, tallies: dict) -> list[tuple[str, list[list[str]]]]:
     """(title, rows of cells) for each part that was measured; a title's first row is the head of its columns."""
     solve, made = found["solve"], []
     rows = [["solving", "%", "95 % interval"],
-            ["accuracy, greedy", percent(solve["accuracy"]), between(tallies["solve"])]]
+            ["accuracy, greedy", percent(solve["accuracy"]), between(tallies["solve"])],
+            ["no answer: cut off, or no box", percent(solve["no_answer"]), f"cut off {percent(solve['cut_off'])}"]]
     if "k" in solve:
         k = solve["k"]
         rows += [[f"mean@{k}: accuracy of samples", percent(solve["mean@k"]), between(tallies["mean@k"])],
@@ -173,14 +174,25 @@ def write_figures(folder: Path, name: str, found: dict) -> list[str]:
 
 def score_rows(score: dict) -> list[list[str]]:
     """The official figures of a benchmark, as spark_lib.benchmarks.score gives them."""
+    subsets = {f"  {name}": value for name, value in score.get("subsets", {}).items()}
+    values = {name: value for name, value in score.items() if name != "subsets"} | subsets
     return [["by the benchmark's own rule", "value"]] + [
-        [name, percent(value) if isinstance(value, float) else str(value)] for name, value in score.items()
+        [name, percent(value) if isinstance(value, float) else str(value)] for name, value in values.items()
     ]
+
+
+def overview_rows(found: dict[str, dict], average: float) -> list[list[str]]:
+    """All benchmarks at a glance, as the paper's tables have them; found: results["benchmarks"]."""
+    rows = [[name, str(one["score"]["n"]), percent(one["score"]["accuracy"])] for name, one in found.items()]
+    return [["benchmark", "problems", "%"], *rows, ["average", "", percent(average)]]
 
 
 def write_report(folder: Path, settings: Evaluation, done, differences: dict[str, dict]) -> str:
     """report.md and its figures; returns the tables as text. done: evaluate.Evaluated; differences: by problems."""
     page, text = [f"# Evaluation {folder.name} of {settings.model}", "docs/metrics.md defines every figure."], []
+    if "average" in done.results:
+        overview = overview_rows(done.results["benchmarks"], done.results["average"])
+        page, text = [*page, markdown(overview)], [table(overview)]
     for name, tallies in done.tallies.items():
         found = done.results.get("benchmarks", {}).get(name, done.results)
         blocks = [score_rows(found["score"])] if "score" in found else []
@@ -190,8 +202,9 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
         title = f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}"
         notes = done.results["notes"].get(name, [])
         page += [f"## {title}", *notes, *map(markdown, blocks)]
-        page += [START_POINTS] * ("equal_tokens" in found) + write_figures(folder, name, found)
+        page += [START_POINTS] * ("equal_tokens" in found)
+        page += write_figures(folder, name, found)
         page += ["\n".join(transcript(story)) for story in done.stories[name]]
-        text += [title, *notes, *map(table, blocks)] + [START_POINTS] * ("equal_tokens" in found)
+        text += [title, *notes, *map(table, blocks)]
     (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     return "\n\n".join(text)

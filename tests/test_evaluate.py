@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BENCHMARK_FIXTURES
+from conftest import BENCHMARK_FIXTURES, two_processes
 
 import evaluate
 from spark_lib import assessment, benchmarks, prompts
@@ -86,7 +86,7 @@ def test_figures_by_hand(listen):
     _, said = listen()
     found = assessment.figures(said, 1.0)
     assert found["solve"] == {
-        "accuracy": 2 / 4, "k": 3, "mean@k": pytest.approx(4 / 12), "pass@k": 3 / 4,
+        "accuracy": 2 / 4, "no_answer": 1 / 4, "cut_off": 0, "k": 3, "mean@k": pytest.approx(4 / 12), "pass@k": 3 / 4,
         "pass_at": pytest.approx([4 / 12, (1 + 0 + 2 / 3 + 2 / 3) / 4, 3 / 4]),
         # r: 1 and 3 have a vote each, whichever comes first wins: 1 in two of three turns of the list; s: 3 in two.
         "majority": pytest.approx((1 + 0 + 2 / 3 + 1 / 3) / 4),
@@ -166,9 +166,11 @@ def test_nothing_to_judge(listen):
     """Guards base models: without any box there is no judging to measure, and that is no crash."""
     from spark_lib.evaluation_report import sections
 
-    script = Script({q: ["none"] for q in "pqrs"}, {q: ["none"] * 3 for q in "pqrs"}, {}, {}, {None: "none"})
+    answers = {"p": ["cut 1"], "q": ["none"], "r": ["none"], "s": ["none"]}
+    script = Script(answers, {q: ["none"] * 3 for q in "pqrs"}, {}, {}, {"1": "none", None: "none"})
     said = assessment.listen(PROBLEMS, script, "toy", 0, Evaluation(samples=3), Config())
     found = assessment.figures(said, 1.0)
+    assert (found["solve"]["no_answer"], found["solve"]["cut_off"]) == (1, 0.25)
     assert "pointwise" not in found and found["tts"]["accuracy"] == [0, 0, 0]
     assert found["reflection"] == {"fix_rate": None, "n_wrong": 0, "break_rate": None, "n_right": 0}
     assert sections(found, assessment.tallies([said], 1.0))
@@ -399,6 +401,14 @@ def test_killed_and_started_again(whole, tmp_path):
     same(tmp_path / EVALUATION, whole / EVALUATION)
 
 
+@pytest.mark.slow
+def test_two_processes_find_the_same(whole, tmp_path):
+    """Guards sharing out: the same bytes, probabilities included, though each process does half of the passes."""
+    done = two_processes("evaluate", tmp_path, *SMALL)
+    assert done.returncode == 0, done.stderr
+    same(tmp_path / EVALUATION, whole / EVALUATION)
+
+
 def test_the_batch_size_changes_nothing(whole, tmp_path, monkeypatch):
     """Guards random numbers: they belong to the problem, not to its place in a batch."""
     monkeypatch.chdir(tmp_path)
@@ -463,6 +473,7 @@ def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cac
     assert accuracy("table", "benchmarks", "gsm8k") == 1 and accuracy("table", "benchmarks", "math500") == 0
     assert accuracy("own") == 0
     report = (tmp_path / "runs" / "eval-starter-table" / "report.md").read_text()
+    assert "| average |  | 50.0 |" in report and "| gsm8k | 2 | 100.0 |" in report and "|   Algebra | 0.0 |" in report
     assert report.index("## gsm8k") < report.index("rule of gsm8k") < report.index("## math500")
 
 
