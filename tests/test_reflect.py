@@ -45,7 +45,8 @@ def play(rollout, arithmetic_problem):
 
     def run(answers, verdicts, reflections, rounds=2, view="answer", **rule):
         made = [
-            rollout(problem=arithmetic_problem((10 + i, 20, 772 - i)), text=text, reward=0.0, finished="cut" not in text)
+            rollout(problem=arithmetic_problem((10 + i, 20, 772 - i)), text=text, reward=0.0,
+                    finished="cut" not in text)
             for i, text in enumerate(answers)
         ]
         script = Script(rollout, verdicts, reflections)
