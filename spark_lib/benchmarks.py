@@ -260,7 +260,7 @@ def chosen(suite: str | None = None, names: list[str] = ()) -> list[str]:
 def refuse_without_vision(names: list[str]) -> None:
     """For a model that sees no images: raise ConfigError if any of the sets has some."""
     if blind := [name for name in names if BENCHMARKS[name].images]:
-        raise ConfigError(f"benchmarks: {', '.join(blind)} shows images, and this model reads text only; give a "
+        raise ConfigError(f"benchmarks: {', '.join(blind)}: images are shown, and this model reads text only; give a "
                           "vision-language model, or choose suite=text_reasoning")
 
 

@@ -216,7 +216,7 @@ def test_several_images_keep_their_order():
 
 def test_a_model_without_vision_is_refused_in_one_line():
     refuse_without_vision(chosen("text_reasoning") + ["rewardbench2"])
-    with pytest.raises(ConfigError, match="^benchmarks: pope, mmmu shows images, and this model reads text only"):
+    with pytest.raises(ConfigError, match="^benchmarks: pope, mmmu: images are shown, and this model reads text only"):
         refuse_without_vision(["gsm8k", "pope", "mmmu"])
 
 
