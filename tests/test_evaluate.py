@@ -115,6 +115,38 @@ def test_figures_by_hand(listen):
     assert found["equal_tokens"]["majority_vote"][0] == pytest.approx(1 / 3)
 
 
+def test_tables_by_hand(listen):
+    """Guards the cells that are read: each figure in its row, the other methods at the tokens of the row."""
+    from spark_lib.evaluation_report import difference_rows, sections
+
+    _, said = listen()
+    tables = sections(assessment.figures(said, 1.0), assessment.tallies([said], 1.0))
+    with_interval = ("acc", "mean", "maj", "solving", "judging", "choosing")
+    cells = [[row[:2] if row[0].startswith(with_interval) else row for row in rows] for rows in tables]
+    assert cells == [
+        [["solving", "%"], ["accuracy, greedy", "50.0"], ["no answer: cut off, or no box", "25.0", "cut off 0.0"],
+         ["mean@3: accuracy of samples", "33.3"], ["pass@3: some sample is right", "75.0", ""],
+         ["majority vote of 3", "50.0"]],
+        [["judging 10 own answers", "%"], ["accuracy", "70.0"], ["balanced accuracy", "75.0", ""],
+         ["says Yes", "40.0", "right are 40.0"]],
+        [["verdict", "precision", "recall", "F1"], ["Yes", "100.0", "100.0", "100.0"], ["No", "100.0", "50.0", "66.7"]],
+        [["probability of Yes", "ECE", "Brier", "AUROC"], ["7 verdicts", "0.143", "0.023", "1.000"]],
+        [["choosing in 3 pairs of own answers", "%"], ["accuracy, both orders", "66.7"],
+         ["same answer in both orders", "33.3", ""], ["says A", "83.3", ""]],
+        [["reflecting on the greedy answer", "%", "of"], ["wrong answers fixed", "100.0", "1"],
+         ["right answers broken", "100.0", "2"]],
+        [["rounds of judge + reflect", "tokens", "%", "fixed", "broken", "best of n", "weighted vote", "majority vote"],
+         ["0", "10", "50.0", "0", "0", "33.3", "33.3", "33.3"],
+         ["1", "19", "100.0", "2", "0", "45.3", "45.3", "40.6"],
+         ["2", "21", "100.0", "2", "0", "48.7", "48.7", "42.7"]],
+    ]
+    solve = {"value": 0.75, "baseline": 0.5, "difference": 0.25, "low": -0.1, "high": 0.4}
+    assert difference_rows({"solve": solve}, "ours", "theirs") == [
+        ["%", "ours", "theirs", "difference", "95 % interval"],
+        ["greedy accuracy", "75.0", "50.0", "+25.0", "[-10.0, +40.0]"],
+    ]
+
+
 def test_everything_is_greedy_but_the_samples(listen):
     """Guards "greedy": sampled verdicts would be other figures. The greedy answers are asked once for all seeds."""
     script, _ = listen(seed=3)
