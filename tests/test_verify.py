@@ -109,6 +109,7 @@ ROWS = [
     (r"2\cdot\pi", "2π", True),
     ("3!", "6", True),
     (r"\log_2 8", "3", True),
+    (r"\log_2(8)", "3", True),
     ("2i+1", "1+2i", True),
     ("2(3)+1", "7", True),
     ("2(3)+1", "6", False),
@@ -177,8 +178,8 @@ HEDGES = [
     *("4=3", "3=4", "x=4=3", "x=3, x=4", r"\pm3", r"4 \approx 3", r"\{3,4\}", "[3,4]", r"3\lor4", r"3\\4"),
     *(r"3\text{ or }4", r"3\text{ or }4\text{ cm}", r"3\text{ (or 4)}", r"3\text{ maybe }\frac{4}{1}"),
     *(r"\boxed{3} or \boxed{4}", r"\boxed{4}\boxed{3}", r"3\text{或}4", r"4, but the final answer is $3$"),
-    *("4 where x=3", "4 cm = 3 cm", r"x=4 \lor x=3", r"4\to x=3", "x=4 if x=3", "x=4 x=3", "(x=4)(x=3)", r"4\ne x=3"),
-    *("y=4 or x=3", r"4 \wedge x=3", r"4 & x=3", r"4 \\ x=3", r"4 \Rightarrow 3=3", r"4 \not= 3", r"4 \iff x=3"),
+    *("4 where x=3", "4 cm = 3 cm", "3'4", r"x=4 \lor x=3", r"4\to x=3", "x=4 if x=3", "x=4 x=3", "(x=4)(x=3)"),
+    *("y=4 or x=3", r"4 \wedge x=3", r"4 & x=3", r"4\ne x=3", r"4 \Rightarrow 3=3", r"4 \not= 3", r"4 \iff x=3"),
     *(r"3 \\ 4", r"3 \quad 4", r"3 \: 4", "{3}{4}", "3{4}", "3[4]", "(3)[4]", r"3\ldots4", r"3\phantom{0}4", "$3$$4$"),
     r"4 \text{ and the final answer is } $3$",
 ]
