@@ -57,16 +57,23 @@ def config_of(target: str, settings: Evaluation) -> Config:
     return dataclasses.replace(config, seed=0, **given)  # runs of different seeds are evaluated with the same numbers
 
 
-def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, set[str]]:
-    """(problems by name, the names of reward sets: their problems are judgements already). Raises ConfigError."""
+def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, dict[str, list[str]]]:
+    """(problems by name, what the report has to say about them by name). Raises ConfigError."""
     if not settings.suite and not settings.benchmarks:
         problems = load_problems(config.data, settings.split, limit=settings.limit, fields=config.fields,
                                  options=config.data_options, check=config.verifier is None)
-        return {Path(config.data).stem: problems}, set()
+        return {Path(config.data).stem: problems}, {}
     names = benchmarks.chosen(settings.suite, settings.benchmarks)
     benchmarks.refuse_without_vision(names)
-    sets = {name: benchmarks.load_benchmark(name, settings.data_dir, settings.limit) for name in names}
-    return sets, {name for name in names if benchmarks.BENCHMARKS[name].suite == "reward"}
+    sets, notes = {}, {}
+    for name in names:
+        sets[name], lost = benchmarks.reachable(
+            name, benchmarks.load_benchmark(name, settings.data_dir, settings.limit)
+        )
+        notes[name] = benchmarks.notes(name, lost)
+        if not sets[name]:
+            raise ConfigError(f"benchmarks: {name} has no problem left. {notes[name][-1]}")
+    return sets, notes
 
 
 def fingerprint(model) -> str:
@@ -117,7 +124,7 @@ class Evaluated:
 
 
 def evaluate(
-    target: str, sets: Sets, reward_sets: set[str], settings: Evaluation, config: Config, accelerator: Accelerator
+    target: str, sets: Sets, settings: Evaluation, config: Config, accelerator: Accelerator
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization)
@@ -139,9 +146,11 @@ def evaluate(
     right_at = config.recycle.right_at
     from_table = bool(settings.suite or settings.benchmarks)  # a data file of the user's may have a benchmark's name
     for name, problems in sets.items():
+        asked = settings
         if from_table:
             rule = benchmarks.rule_of(name)  # which `roll` marks by from here on
-        asked = dataclasses.replace(settings, parts=[]) if name in reward_sets else settings
+            if benchmarks.BENCHMARKS[name].suite == "reward":  # its problems are judgements already
+                asked = dataclasses.replace(settings, parts=[])
         said = [assessment.listen(problems, predict, name, seed, asked, config) for seed in settings.seeds]
         figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
         if len(said) > 1:
@@ -155,6 +164,8 @@ def evaluate(
             done.results |= figures
         done.tallies[name] = assessment.tallies(said, right_at)
         done.stories[name] = examples(said[0].turns, right_at)
+    if len(scores := [one["score"]["accuracy"] for one in done.results.get("benchmarks", {}).values()]) > 1:
+        done.results["average"] = metrics.mean(scores)
     return done
 
 
@@ -178,16 +189,17 @@ def main(argv: list[str]) -> None:
         raise ConfigError("quantization: is for plain models; a run is evaluated on the base that it was trained on")
     keep_freed_memory()
     config = config_of(settings.model, settings)
-    sets, reward_sets = problem_sets(settings, config)
+    sets, notes = problem_sets(settings, config)
     accelerator = Accelerator()
-    done = evaluate(settings.model, sets, reward_sets, settings, config, accelerator)
+    done = evaluate(settings.model, sets, settings, config, accelerator)
     differences = {}
     if settings.baseline:
         gc.collect()  # the first model's memory is for the second
-        other = evaluate(settings.baseline, sets, reward_sets, settings, config, accelerator)
+        other = evaluate(settings.baseline, sets, settings, config, accelerator)
         differences = {name: compare(done.tallies[name], other.tallies[name]) for name in sets}
         done.results["baseline"] = {"target": settings.baseline, "folder": str(other.folder), "difference": differences}
     if accelerator.is_main_process:
+        done.results["notes"] = notes
         write(done.folder / "results.json", json.dumps(done.results, indent=1))
         text = evaluation_report.write_report(done.folder, settings, done, differences)
         print(f"{text}\nreport: {done.folder}/report.md")

@@ -121,7 +121,11 @@ def figures(said: Said, right_at: float) -> dict:
     def right(prediction: Prediction) -> bool:
         return prediction.reward >= right_at
 
-    found = {"solve": {"accuracy": mean([right(a) for a in said.answers])}}
+    found = {"solve": {
+        "accuracy": mean([right(a) for a in said.answers]),
+        "no_answer": mean([not has_answer(a) for a in said.answers]),
+        "cut_off": mean([not a.finished for a in said.answers]),
+    }}
     judged = [(right(s), j) for samples, js in zip(said.samples, said.judgements) for s, j in zip(samples, js) if j]
     curves = {}
     if all(said.samples):
@@ -136,8 +140,9 @@ def figures(said: Said, right_at: float) -> dict:
         found["pairwise"] = pairwise([pair for pair in said.pairs if pair])
     if said.turns:
         pairs = [(right(a), right(r)) for a, r in zip(said.answers, said.reflections) if r]
-        found["reflection"] = {"fix_rate": mean([after for before, after in pairs if not before]),
-                               "break_rate": mean([not after for before, after in pairs if before])}
+        wrong, kept = ([after for before, after in pairs if before == mark] for mark in (False, True))
+        found["reflection"] = {"fix_rate": mean(wrong), "n_wrong": len(wrong),
+                               "break_rate": mean([not after for after in kept]), "n_right": len(kept)}
         found["tts"] = at_test_time([[right(a) for a in rounds] for rounds in said.rounds], said.turns)
     found |= curves
     if said.turns and curves:

@@ -40,6 +40,7 @@ class Benchmark:
     subset: the field by whose values accuracy is reported too.
     keep: fields that go to Problem.meta, for the rule.
     build: row, benchmark, seed -> Problems, where a row is more than a question and its answer.
+    note: where the marks are not the official ones; the report says it.
     """
 
     suite: str
@@ -58,6 +59,7 @@ class Benchmark:
     subset: str | None = None
     keep: tuple[str, ...] = ()
     build: Callable | None = None  # None: `asked`
+    note: str = ""
 
     @property
     def fields(self) -> set[str]:
@@ -105,13 +107,13 @@ def asked(row: dict, benchmark: Benchmark, seed: int) -> list[Problem]:
     listed = [f"({letter}) {option}" for letter, option in zip(LETTERS, options)]
     question = "\n".join([str(row[field]) for field in fields if present(row[field])] + listed)
     if isinstance(answer, int) and options:
-        answer = LETTERS[range(len(options))[answer]]
+        answer = LETTERS[range(len(options)).index(answer)]
     gold = benchmark.gold(answer).strip()
     if not question or not gold:
         raise ValueError("the question or the answer is empty")
     prompt = prompts.BENCHMARK["letter" if listed else benchmark.prompt].format(question=question)
-    choices = options or inline_options(question)
-    choices = choices if gold in LETTERS[: len(choices)] else ()
+    inline = inline_options(question)
+    choices = options or (inline if gold in LETTERS[: len(inline)] else ())
     return [Problem(prompt, gold, choices=choices, meta={"question": question})]
 
 
@@ -159,6 +161,7 @@ def variants(count: int) -> str:
     return "+".join(f"sample_variant{i}" for i in range(1, count + 1))
 
 
+BY_LLM = "The official scorer has a language model find the answer in the text; here it must stand in the box."
 TEXT, VISUAL, REWARD, GENERAL = SUITES = ("text_reasoning", "visual_reasoning", "reward", "general")
 LETTER = {"prompt": "letter", "rule": scoring.letter}
 BENCHMARKS = {
@@ -172,6 +175,7 @@ BENCHMARKS = {
     "mathvista": Benchmark(
         VISUAL, "AI4Math/MathVista", None, "testmini", "query", "answer", "choices", ("decoded_image",),
         rule=scoring.mathvista, keep=("question_type", "answer_type", "precision"), build=as_queried,
+        note=BY_LLM + " Nor is what was said replaced by the option nearest to it in edit distance.",
     ),
     "mathvision": Benchmark(
         VISUAL, "MathLLMs/MathVision", None, "test", "question", "answer", "options", ("decoded_image",),
@@ -183,13 +187,16 @@ BENCHMARKS = {
     "mathverse": Benchmark(
         VISUAL, "AI4Math/MathVerse", "testmini", "testmini", "question", "answer", (), ("image",),
         rule=scoring.letter, keep=("query_wo", "question_for_eval"), build=in_six_versions,
+        note="The official scorer has a language model compare the answers; here the verifier does.",
     ),
     "dynamath": Benchmark(
         VISUAL, "DynaMath/DynaMath_Sample", None, variants(10), "question", "ground_truth", (), ("decoded_image",),
         rule=scoring.dynamath, figures=scoring.worst_case, item="id", keep=("id", "answer_type"),
+        note="A text must equal the reference; officially it may be any part of it.",
     ),
     "logicvista": Benchmark(
         VISUAL, "lscpku/LogicVista", None, "test", "question", "answer", (), ("image",), "letters", scoring.letters,
+        note=BY_LLM,
     ),
     "mmk12": Benchmark(
         VISUAL, "FanqingM/MMK12", None, "test", "question", "answer", (), ("image",), **LETTER, subset="subject",
@@ -201,10 +208,12 @@ BENCHMARKS = {
     "vl_rewardbench": Benchmark(
         REWARD, "MMInstruction/VL-RewardBench", None, "test", "query", "human_ranking", "response", ("image",),
         prompt="better of two", figures=scoring.vl_rewardbench, item="id", build=two_answers,
+        note="A text without a verdict is wrong; the official script leaves it out.",
     ),
     "mmbench": Benchmark(
         GENERAL, "lmms-lab/MMBench", "en", "dev", ("hint", "question"), "answer", ("A", "B", "C", "D"), ("image",),
         **LETTER,
+        note="Without circular evaluation (right in every rotation of the options), so higher than officially.",
     ),
     "mmstar": Benchmark(
         GENERAL, "Lin-Chen/MMStar", None, "val", "question", "answer", (), ("image",), **LETTER, subset="category",
@@ -212,10 +221,13 @@ BENCHMARKS = {
     "mmmu": Benchmark(
         GENERAL, "lmms-lab/MMMU", None, "validation", "question", "answer", "options",
         tuple(f"image_{i}" for i in range(1, 8)), rule=scoring.mmmu, keep=("question_type",),
+        note="A text without an option is wrong; the official scorer draws one for it.",
     ),
     "mmvet": Benchmark(
         GENERAL, "lmms-lab/MMVet", None, "test", "question", "answer", (), ("image",), rule=scoring.mmvet_proxy,
         figures=scoring.proxy,
+        note="A rule-based proxy of GPT-4's marks (parts of the reference found in the response): not comparable with "
+             "published figures.",
     ),
     "scienceqa": Benchmark(
         GENERAL, "lmms-lab/ScienceQA", "ScienceQA-IMG", "test", ("hint", "question"), "answer", "choices", ("image",),
@@ -228,6 +240,7 @@ BENCHMARKS = {
     "seedbench": Benchmark(
         GENERAL, "lmms-lab/SEED-Bench", None, "test", "question", "answer",
         ("choice_a", "choice_b", "choice_c", "choice_d"), ("image",), **LETTER,
+        note="The official figure takes the option that is most probable; here its letter must be written.",
     ),
     "realworldqa": Benchmark(
         GENERAL, "lmms-lab/RealWorldQA", None, "test", "question", "answer", (), ("image",), "word", scoring.word,
@@ -247,7 +260,7 @@ def chosen(suite: str | None = None, names: list[str] = ()) -> list[str]:
 def refuse_without_vision(names: list[str]) -> None:
     """For a model that sees no images: raise ConfigError if any of the sets has some."""
     if blind := [name for name in names if BENCHMARKS[name].images]:
-        raise ConfigError(f"benchmarks: {', '.join(blind)} shows images, and this model reads text only; give a "
+        raise ConfigError(f"benchmarks: {', '.join(blind)}: images are shown, and this model reads text only; give a "
                           "vision-language model, or choose suite=text_reasoning")
 
 
@@ -285,12 +298,30 @@ def problems_of(name: str, row: dict, number: int, folder: Path, seed: int) -> l
             raise ValueError(f"no image in {' or '.join(benchmark.images)}")
     except (ValueError, SyntaxError, IndexError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError(f"benchmarks: {name}, row {number}: {type(error).__name__}: {error}") from error
-    meta = {"benchmark": name, "subset": row.get(benchmark.subset)} | {key: row[key] for key in benchmark.keep}
+    meta = {"benchmark": name, "row": number, "subset": row.get(benchmark.subset)}
+    meta |= {key: row[key] for key in benchmark.keep}
     if images:
         meta["images"] = images
     return [
         Problem(p.prompt, p.answer, p.kind, images[0] if images else None, p.choices, meta | p.meta) for p in made
     ]
+
+
+def reachable(name: str, problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """(problems whose reference is right by the set's own rule, the others: no response to them could be)."""
+    kept, lost = [], []
+    for problem in problems:
+        golds = [problem.answer, *scoring.references(problem.answer)]
+        marks = [BENCHMARKS[name].rule(f"\\boxed{{{gold}}}", problem) for gold in golds]
+        (kept if None in marks or max(marks) == 1 else lost).append(problem)
+    return kept, lost
+
+
+def notes(name: str, lost: list[Problem]) -> list[str]:
+    """What a report says of a set: where its marks depart from the official ones, and the problems left out."""
+    listed = "; ".join(f"row {p.meta['row']}: {p.answer!r:.60}" for p in lost[:20]) + ("; …" if len(lost) > 20 else "")
+    left_out = f"Left out: {len(lost)}, whose reference answer {name}'s rule cannot confirm ({listed})."
+    return [BENCHMARKS[name].note] * bool(BENCHMARKS[name].note) + [left_out] * bool(lost)
 
 
 def score(name: str, problems: list[Problem], texts: list[str]) -> dict:

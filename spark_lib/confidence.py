@@ -71,11 +71,15 @@ def bisect(count: int, holds) -> int:
 
 
 @torch.no_grad()
-def yes_probabilities(model, tokenizer, verdicts: list[Rollout], max_tokens: int) -> list[float | None]:
+def yes_probabilities(
+    model, tokenizer, verdicts: list[Rollout], max_tokens: int, share: slice = slice(None)
+) -> list[float | None]:
     """P(Yes) / (P(Yes) + P(No)) for each pointwise judgement; None where no verdict can be read or it was cut off.
 
     Both continuations of a judgement are the responses of one row of loss.pack: what they share is read once.
     max_tokens: most tokens in one forward pass, except that a longer judgement is a pass of its own.
+    share: the forward passes to do, for one of several processes; the other passes' judgements are None. Whole passes
+        are shared out, as a judgement's neighbours change the last digits.
     """
     found = [continuations(r.response_ids, r.text, tokenizer) if r.finished else None for r in verdicts]
     places = [i for i, parts in enumerate(found) if parts]
@@ -84,11 +88,12 @@ def yes_probabilities(model, tokenizer, verdicts: list[Rollout], max_tokens: int
         kept, yes, no = found[i]
         rows.append(Row(verdicts[i].prompt_ids + verdicts[i].response_ids[:kept], [yes, no], [0.0] * 2, [0.0] * 2, 0.0))
     order = sorted(range(len(rows)), key=lambda j: len(rows[j]), reverse=True)  # as micro_batches sorts them
-    device, scores = next(model.parameters()).device, []
-    for batch_rows in micro_batches(rows, max([max_tokens, *map(len, rows)])):
-        sums = response_logprobs(model, pack(batch_rows, device), 1.0).double().sum(1).cpu()  # yes, no, yes, no …
-        scores += (sums[0::2] - sums[1::2]).tolist()
+    device, remaining = next(model.parameters()).device, iter(order)
+    batches = micro_batches(rows, max([max_tokens, *map(len, rows)]))
+    members = [[next(remaining) for _ in batch] for batch in batches]
     probabilities: list[float | None] = [None] * len(verdicts)
-    for j, score in zip(order, scores, strict=True):
-        probabilities[places[j]] = 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+    for batch, inside in list(zip(batches, members))[share]:
+        sums = response_logprobs(model, pack(batch, device), 1.0).double().sum(1).cpu()  # yes, no, yes, no …
+        for j, score in zip(inside, (sums[0::2] - sums[1::2]).tolist(), strict=True):
+            probabilities[places[j]] = 1 / (1 + math.exp(-score)) if score > -700 else 0.0
     return probabilities

@@ -16,6 +16,12 @@ COMPARED = {
 }
 
 
+START_POINTS = (
+    "Judge + reflect starts from the greedy answer, the other methods from sampled ones; their columns are the "
+    "accuracies that they reach with the tokens of that row."
+)
+
+
 def between(tally: list[tuple[float, int]]) -> str:
     low, high = metrics.bootstrap(tally)
     return f"[{percent(low)}, {percent(high)}]"
@@ -25,7 +31,8 @@ def sections(found: dict, tallies: dict) -> list[tuple[str, list[list[str]]]]:
     """(title, rows of cells) for each part that was measured; a title's first row is the head of its columns."""
     solve, made = found["solve"], []
     rows = [["solving", "%", "95 % interval"],
-            ["accuracy, greedy", percent(solve["accuracy"]), between(tallies["solve"])]]
+            ["accuracy, greedy", percent(solve["accuracy"]), between(tallies["solve"])],
+            ["no answer: cut off, or no box", percent(solve["no_answer"]), f"cut off {percent(solve['cut_off'])}"]]
     if "k" in solve:
         k = solve["k"]
         rows += [[f"mean@{k}: accuracy of samples", percent(solve["mean@k"]), between(tallies["mean@k"])],
@@ -52,9 +59,10 @@ def sections(found: dict, tallies: dict) -> list[tuple[str, list[list[str]]]]:
                          ["same answer in both orders", percent(choose["consistency"]), ""],
                          ["says A", percent(choose["a_rate"]), ""]])
     if "reflection" in found:
-        fix, broke = found["reflection"]["fix_rate"], found["reflection"]["break_rate"]
-        made.append([["reflecting on the greedy answer", "%"], ["wrong answers fixed", percent(fix)],
-                     ["right answers broken", percent(broke)]])
+        again = found["reflection"]
+        made.append([["reflecting on the greedy answer", "%", "of"],
+                     ["wrong answers fixed", percent(again["fix_rate"]), str(again["n_wrong"])],
+                     ["right answers broken", percent(again["break_rate"]), str(again["n_right"])]])
         made.append(test_time_rows(found))
     return made
 
@@ -126,9 +134,21 @@ def scaling_figure(path: Path, found: dict) -> None:
     figure, axes = pyplot.subplots(figsize=(6.5, 4.5), layout="constrained")
     for name, (label, color) in METHODS.items():
         if name in found:
-            tokens, right = found[name]["tokens"], found[name]["accuracy"]
-            axes.plot(tokens, [100 * x for x in right], "o-", ms=4, color=color, label=label)
-    axes.set(title="What test-time tokens buy", xlabel="sampled tokens per problem", ylabel="% right")
+            tokens, right = found[name]["tokens"], [100 * x for x in found[name]["accuracy"]]
+            axes.plot(tokens, right, "o-", ms=4, color=color, label=label)
+            first, last = ("greedy", len(right) - 1) if name == "tts" else ("1 sample", len(right))
+            above = name in ("tts", "best_of_n")
+            if last:
+                place = (5, 3 if above else -11)
+                axes.annotate(str(last), (tokens[-1], right[-1]), place, textcoords="offset points", color=color)
+            if name in ("tts", "majority_vote"):  # the others begin as majority vote does
+                place = (0, 6 if above else -14)
+                axes.annotate(first, (tokens[0], right[0]), place, textcoords="offset points", color=color)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(title="What test-time tokens buy", ylabel="% right",
+             xlabel="sampled tokens per problem (at a line's end: its rounds, or samples)")
+    axes.margins(x=0.08, y=0.1)
     axes.legend(frameon=False, fontsize=8)
     save(figure, path, (axes,))
 
@@ -141,27 +161,38 @@ def save(figure, path: Path, all_axes) -> None:
 
 
 def write_figures(folder: Path, name: str, found: dict) -> list[str]:
-    """The figures of one set of problems; returns their file names."""
+    """The figures of one set of problems; returns their Markdown."""
     made = []
     if found.get("pointwise", {}).get("bins"):
         reliability_diagram(folder / f"{name}-calibration.png", found["pointwise"])
-        made.append(f"{name}-calibration.png")
+        made.append(f"![how often the judge is right, against its P(Yes)]({name}-calibration.png)")
     if "tts" in found:
         scaling_figure(folder / f"{name}-tokens.png", found)
-        made.append(f"{name}-tokens.png")
+        made.append(f"![accuracy against sampled tokens]({name}-tokens.png)")
     return made
 
 
 def score_rows(score: dict) -> list[list[str]]:
     """The official figures of a benchmark, as spark_lib.benchmarks.score gives them."""
+    subsets = {f"  {name}": value for name, value in score.get("subsets", {}).items()}
+    values = {name: value for name, value in score.items() if name != "subsets"} | subsets
     return [["by the benchmark's own rule", "value"]] + [
-        [name, percent(value) if isinstance(value, float) else str(value)] for name, value in score.items()
+        [name, percent(value) if isinstance(value, float) else str(value)] for name, value in values.items()
     ]
+
+
+def overview_rows(found: dict[str, dict], average: float) -> list[list[str]]:
+    """All benchmarks at a glance, as the paper's tables have them; found: results["benchmarks"]."""
+    rows = [[name, str(one["score"]["n"]), percent(one["score"]["accuracy"])] for name, one in found.items()]
+    return [["benchmark", "problems", "%"], *rows, ["average", "", percent(average)]]
 
 
 def write_report(folder: Path, settings: Evaluation, done, differences: dict[str, dict]) -> str:
     """report.md and its figures; returns the tables as text. done: evaluate.Evaluated; differences: by problems."""
-    page, text = [f"# Evaluation {folder.name} of {settings.model}"], []
+    page, text = [f"# Evaluation {folder.name} of {settings.model}", "docs/metrics.md defines every figure."], []
+    if "average" in done.results:
+        overview = overview_rows(done.results["benchmarks"], done.results["average"])
+        page, text = [*page, markdown(overview)], [table(overview)]
     for name, tallies in done.tallies.items():
         found = done.results.get("benchmarks", {}).get(name, done.results)
         blocks = [score_rows(found["score"])] if "score" in found else []
@@ -169,9 +200,11 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
         if differences.get(name):
             blocks.append(difference_rows(differences[name], settings.model, settings.baseline))
         title = f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}"
-        page += [f"## {title}", *map(markdown, blocks)]
-        page += [f"![{figure}]({figure})" for figure in write_figures(folder, name, found)]
+        notes = done.results["notes"].get(name, [])
+        page += [f"## {title}", *notes, *map(markdown, blocks)]
+        page += [START_POINTS] * ("equal_tokens" in found)
+        page += write_figures(folder, name, found)
         page += ["\n".join(transcript(story)) for story in done.stories[name]]
-        text += [title, *map(table, blocks)]
+        text += [title, *notes, *map(table, blocks)]
     (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     return "\n\n".join(text)

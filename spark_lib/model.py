@@ -7,6 +7,7 @@ training: the adapter switched off, or without one a frozen copy. Sampling may u
 
 import contextlib
 import copy
+import json
 import warnings
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def locate(name: str, weights: bool = True) -> tuple[str, str | None]:
         ) from error
 
 
+def base_of_adapter(folder: Path) -> str | None:
+    """What `model:` named where the peft adapter in this folder was trained; None if there is no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        return None
+    base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    checkpoint = folder.parent / "state.json"  # of a run: it knows the name of a GGUF file, and of a moved starter
+    if checkpoint.is_file() and not (Path(base) / "config.json").is_file():
+        return json.loads(checkpoint.read_text())["model"]
+    return base
+
+
 def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """bitsandbytes' settings for 'nf4' (double quantisation: 4.13 bits per weight) or 'int8'; None for 'none'."""
     if quantization == "nf4":
@@ -76,7 +88,8 @@ def load_base(
 
     The linear layers but the head are quantised on request; embeddings, norms and head stay in `dtype` (peft's
     prepare_model_for_kbit_training would make them fp32, at a 151k vocabulary gigabytes). A GGUF file is dequantised,
-    then treated like a dense checkpoint. Reads safetensors and GGUF only and runs no code that comes with a checkpoint.
+    an adapter is added into its base; then they are treated like a dense checkpoint. Reads safetensors and GGUF only
+    and runs no code that comes with a checkpoint.
     Raises ConfigError.
     """
     transformers.utils.logging.disable_progress_bar()
@@ -86,16 +99,22 @@ def load_base(
     settings = {"dtype": dtype, "use_safetensors": True}
     packed = quantization_config(quantization, dtype)
     quantised = settings | {"quantization_config": packed, "device_map": {"": device}} if packed else settings
+    base = base_of_adapter(Path(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+        if base:
+            model, tokenizer = load_base(base, dtype=dtype)
+            with peft_warnings():
+                model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **source)
         if gguf:
             dense = GgufConfig(dequantize=True)
             model = AutoModelForCausalLM.from_pretrained(folder, **source, **settings, quantization_config=dense)
-            if packed:
-                content = {"config": model.config, "state_dict": model.state_dict()}
-                model = type(model).from_pretrained(None, **content, **quantised)
-        else:
+        elif not base:
             model = AutoModelForCausalLM.from_pretrained(folder, **source, **quantised)
+        if packed and (gguf or base):
+            content = {"config": model.config, "state_dict": model.state_dict()}
+            model = type(model).from_pretrained(None, **content, **quantised)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -94,11 +94,12 @@ class Predictions:
         rollouts = [r for group in self.roll(problems, n, stage, temperature, part) for r in group]
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         judged = [i for i, r in enumerate(rollouts) if r.problem.kind == "pointwise"]
-        mine = judged[rank::world]
-        scores = yes_probabilities(
-            self.model, self.tokenizer, [rollouts[i] for i in mine], self.config.micro_batch_tokens
+        mine = yes_probabilities(
+            self.model, self.tokenizer, [rollouts[i] for i in judged], self.config.micro_batch_tokens,
+            slice(rank, None, world),
         )
-        p_yes = dict(gather_object(list(zip(mine, scores))))
+        shares = gather_object([mine])  # a list per process
+        p_yes = {i: next((p for p in each if p is not None), None) for i, each in zip(judged, zip(*shares))}
         rows = [row_of(r, stage, p_yes.get(i)) for i, r in enumerate(rollouts)]
         if self.accelerator.is_main_process:
             if torn:  # they can only be the file's last

@@ -29,8 +29,8 @@ def judge_and_reflect(
     """(answers after 0, 1 ... `rounds` rounds, everything said about each problem in order).
 
     A round judges the answers not yet accepted (without early_stop, all answers) and, where the judgement does not
-    `accept`, replaces the answer by a reflection on it. The last reflection is not judged. An answer without a box
-    cannot be judged and counts as rejected.
+    `accept`, replaces the answer by a reflection on it. The last reflection is not judged. An answer that was cut off
+    or has no box cannot be judged and counts as rejected.
     """
     history = [list(answers)]
     turns = [[answer] for answer in answers]
@@ -38,7 +38,7 @@ def judge_and_reflect(
     for k in range(1, rounds + 1):
         now = list(history[-1])
         asked = rejected if early_stop else range(len(answers))
-        judged = [i for i in asked if extract_boxed(now[i].text) is not None]
+        judged = [i for i in asked if now[i].finished and extract_boxed(now[i].text) is not None]
         # The reference is unknown at test time. "Yes" stands for "the answer is right" only to read the verdict.
         verdicts = roll([about("pointwise", [now[i]], "Yes", view, rng) for i in judged], 1, f"judge {k}")
         for i, (verdict,) in zip(judged, verdicts):

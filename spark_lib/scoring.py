@@ -82,13 +82,19 @@ def mmmu(text: str, problem: Problem) -> float:
     """A choice by letter or text; an open answer is any of those listed, numbers to two decimals."""
     if problem.choices:
         return answer(text, problem)
-    said, listed = number(text), re.fullmatch(r"\s*\[(.*)\]\s*", problem.answer)
-    golds = re.findall(r"""'([^']*)'|"([^"]*)"|([^'",\s]+)""", listed[1]) if listed else [(problem.answer,)]
-    for gold in ("".join(each) for each in golds):
+    said = number(text)
+    for gold in references(problem.answer):
         value = number_in(gold)
         if None not in (said, value) and round(said, 2) == round(value, 2) or same_answer(extract_boxed(text), gold):
             return 1.0
     return 0.0
+
+
+def references(answer: str) -> list[str]:
+    """The one reference, or those of the Python list that MMMU writes as text."""
+    listed = re.fullmatch(r"\s*\[(.*)\]\s*", answer)
+    found = re.findall(r"""'([^']*)'|"([^"]*)"|([^'",\s]+)""", listed[1]) if listed else []
+    return ["".join(each) for each in found] or [answer]
 
 
 def mmvet_proxy(text: str, problem: Problem) -> float:

@@ -89,7 +89,11 @@ _CHARACTERS = str.maketrans(
     | {"≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "√": r"\sqrt ", "≈": r"\approx "}
 )
 _REWRITES = [
-    (r"\\[,;: ]|~|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])|\s+", " "),
+    # `\\` ends a row of a matrix, also before a space.
+    (r"(?:(?<!\\)\\[,;: ]|~|\$\$|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])|\s)+", " "),
+    (r"\\\\\[[0-9.]+[a-z]+\]", r"\\\\"),
+    (r"\\(?:lor|vee)(?![A-Za-z])", " or "),
+    (r"\\(?:land|wedge)(?![A-Za-z])", " and "),
     (r"^ *(?:\*\*(.*)\*\*|\\\((.*)\\\)|\\\[(.*)\\\])[ .]*$", r"\1\2\3"),  # Markdown's bold, math delimiters
     (r"\\?\$|[£€¥]|\\!|\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?", ""),
     (r"\*\*", "^"),
@@ -100,6 +104,7 @@ _REWRITES = [
     (r"(?<=[0-9})]) ?\\approx.*|^ ?\\approx", ""),  # "1/3 \approx 0.333" answers 1/3
     # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
     (r"(?<![\d,.([{])\d{1,3}(,|\{,\}| )\d{3}(\1\d{3})*(?![\d,)\]}])", lambda m: re.sub(r"\D", "", m[0])),
+    (r"(?<![_^.\w])([0-9]+|\( ?[0-9]+ ?\)) ?(?=\( ?[0-9]+ ?\))", r"\1\\cdot "),  # 2(3) is a product, not a sum
     (r"^ +|[ .]+$", ""),
 ]
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox) ?\{([^{}]*)\}")
@@ -119,10 +124,21 @@ _UNIT = re.compile(
 _WORDS = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]|^\(?[A-J]\)?$")
 _FORMULA = re.compile(r"[0-9\\^_={}+*<>]|^-|[A-Za-z]\(")
 _PREFIXED = re.compile(r"-?0(?:x[0-9a-f]+|b[01]+|o[0-7]+)", re.IGNORECASE)  # hexadecimal, binary, octal
-_SEVERAL = r"[,;，、；或]|\b(?:and|or|AND|OR)\b"
+_BASED = re.compile(r"(-?[0-9A-Z.]+)_(?:([0-9]+)|\{([0-9]+)\})")  # 1011_2, and x_1
+# What separates two answers, and the groups in which it separates something else.
+_SEVERAL = (
+    r"[,;，、；或&]|\\\\|\b(?:and|or|AND|OR)\b"
+    r"|\\(?:to|implies|iff|neq?|(?:[Ll]eft)?[Rr]ightarrow)(?![A-Za-z])"
+)
+_GROUP = re.compile(r"\\begin.*\\end ?\{\w+\}|\\\{.*?\\\}|[(\[].*?[)\]]|_ ?\{[^{}]*\}")
 _CHOICE = re.compile(r"(?:(?:option|choice|answer):? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*))?", re.IGNORECASE)
 _FENCED = re.compile(r"(\\\{|[(\[])[^()\[\]]*(\\\}|[)\]])")  # a set, tuple or interval
-_EQUALS = re.compile(r"(?<![<>!])=|\\approx|\\equiv")
+_MISREAD = re.compile(
+    r"\\boxed|\\fbox|\\text|\\mbox|dots|phantom|[0-9]['\"]+ ?[0-9]|(?<![_^0-9])[0-9]+ [0-9]|[0-9}] (?!and )[A-Za-z]{3}"
+    r"|(?<![_^.\w])[0-9]+ ?[{\[] ?[0-9]+ ?[}\]]|^(?:\( ?[0-9]+ ?\)|\{ ?[0-9]+ ?\}) ?[{\[]? ?[0-9]"
+)
+_PRIME = re.compile(r"[A-Za-z)]'")
+_EQUALS = re.compile(r"(?<![<>!])(?<!\\not)(?<!\\not )=|\\approx|\\equiv")
 _NUMERIC = re.compile(r"(?:[-0-9.+*/^!(){} ]|\\(?:frac|cdot|times|div|sqrt|pi|binom)(?![a-z]))+")
 _NAME = re.compile(r"(?:[A-Za-z\\'(){} ]|_(?:\w|\{\w+\}))+")  # x, a_1, f(x), \angle ABC, but not 2x
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
@@ -144,7 +160,7 @@ def _tidy(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _TEXT.sub(r"\1", text).strip()
+    return re.sub(" +", " ", _TEXT.sub(r"\1", text)).strip()
 
 
 def _without_units(text: str) -> str:
@@ -176,10 +192,13 @@ def _same(answer: str, reference: str) -> bool:
         return bool(squeezed)
     if _PREFIXED.fullmatch(squeezed) or _PREFIXED.fullmatch(gold_squeezed):
         return squeezed.casefold() == gold_squeezed.casefold()  # math-verify reads 0x1F as 0 times x1F, which is 0
+    based, gold_based = map(_BASED.fullmatch, (squeezed, gold_squeezed))
+    if based and gold_based:  # of which math-verify drops the bases
+        return based[1] == gold_based[1] and (based[2] or based[3]) == (gold_based[2] or gold_based[3])
     if _WORDS.search(gold) and not _FORMULA.search(gold):
         return _word(plain) == _word(gold)  # SymPy would read a product of letters: "Evelyn" is "Evelny"
-    outside_brackets = re.sub(r"\\\{.*?\\\}|[(\[].*?[)\]]", "", plain)
-    if re.search(_SEVERAL, outside_brackets) and not re.search(_SEVERAL + r"|\\pm", gold):
+    separators = len(re.findall(_SEVERAL, _GROUP.sub("", plain)))
+    if separators and not re.search(_SEVERAL + r"|\\pm", gold):
         return False
     answer, reference = (_plain(_without_units(text)) for text in (answer, reference))
     number, gold_number = _number(answer), _number(reference)
@@ -187,19 +206,21 @@ def _same(answer: str, reference: str) -> bool:
         return _same_number(number, gold_number)
     if gold_number and not re.search(r"[0-9\\]", answer):
         return False  # plain words are no number; the worker need not be asked
-    # Misread by math-verify: "3 4" as the sum 7, any word as a unit, the set {1, 2} as the point (1, 2).
+    # Misread by math-verify: "3 4" and {3}{4} as the sum 7, any word as a unit, f' as f, the set {1, 2} as a point.
     fences = {fence.groups() for fence in map(_FENCED.fullmatch, (answer, reference)) if fence}
-    misread = r"\\boxed|\\fbox|\\text|\\mbox|(?<![_^0-9])[0-9]+ [0-9]|[0-9}] (?!and )[A-Za-z]{3}"
-    if len(fences) == 2 or re.search(misread, answer):
+    if len(fences) == 2 or _MISREAD.search(answer):
         return False
     # x = 6/2 = 3 is 3, but 4 = 3 is not: the last side and every number before it must be the answer.
     sides, gold_sides = ([side.strip() for side in _EQUALS.split(text)] for text in (answer, reference))
-    separators = len(re.findall(_SEVERAL, answer))
     if len(sides) > 1 and len(gold_sides) == 1 and not separators:
+        if _NAME.fullmatch(sides[0]) and re.search(rf"(?<![A-Za-z\\]){re.escape(sides[0])}(?![A-Za-z])", answer[1:]):
+            return False  # x = 3 if x = 4
         values = [side for side in sides[:-1] if _NUMERIC.fullmatch(_UNIT.sub("", side))]
         return all(_same(side, reference) for side in [*values, sides[-1]])
     if len(sides) == 1 and len(gold_sides) == 2 and _NAME.fullmatch(gold_sides[0]):
         return _same(answer, gold_sides[1])
+    if len(_PRIME.findall(answer)) != len(_PRIME.findall(reference)):
+        return False
     return len(sides) <= max(len(gold_sides), 2 + separators) and equivalence.WORKER.equivalent(reference, answer)
 
 

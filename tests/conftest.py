@@ -3,7 +3,10 @@
 Nothing here needs a network or a checkpoint.
 """
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +28,21 @@ BENCHMARK_FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
 def own_cache(monkeypatch, tmp_path_factory):
     """Leaves the user's cache of data sets alone."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+def two_processes(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """`python <script>.py words` in two processes on the CPU, where `accelerate launch --cpu` starts one only."""
+    main = folder / f"two_{script}.py"
+    main.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\nimport {script}\n"
+        f"from accelerate import PartialState\n{script}.main(sys.argv[1:])\n"
+        "assert PartialState().num_processes == 2\n"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*launcher, str(main), *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def fixture_benchmark(name: str, **fields) -> list[Problem]:

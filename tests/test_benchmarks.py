@@ -1,6 +1,8 @@
 """Every evaluation set: a fixture in its real schema, and right and wrong answers of each kind that its rows have."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from spark_lib.benchmarks import (
     SUITES,
     chosen,
     inline_options,
+    load_benchmark,
     mark,
+    notes,
+    reachable,
     refuse_without_vision,
     score,
 )
@@ -160,6 +165,34 @@ def test_options_that_stand_in_the_question(question, options):
     assert inline_options(question) == options
 
 
+# --- references that no response reaches ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_reference_of_the_fixtures_is_reached(name: str):
+    """Guards against problems that are left out though the rule can confirm them, lists and alternatives included."""
+    problems = load(name)
+    assert reachable(name, problems) == (problems, [])
+    assert "".join(notes(name, [])) == BENCHMARKS[name].note
+
+
+def test_a_reference_out_of_reach_is_told_and_left_out(tmp_path):
+    """Guards against a data error that counts as the model's: an open brace, an option that is not listed."""
+    (tmp_path / "math500.jsonl").write_text("".join(
+        json.dumps({"problem": "x", "answer": answer, "level": 1, "subject": "Algebra"}) + "\n"
+        for answer in ("2", r"\frac{1", r"\frac12")
+    ))
+    problems = load_benchmark("math500", str(tmp_path))
+    kept, lost = reachable("math500", problems)
+    assert [p.answer for p in kept] == ["2", r"\frac12"] and [p.answer for p in lost] == [r"\frac{1"]
+    assert notes("math500", lost) == [
+        r"Left out: 1, whose reference answer math500's rule cannot confirm (row 1: '\\frac{1')."
+    ]
+    (shape,) = load("seedbench")[:1]
+    assert reachable("seedbench", [replace(shape, answer="E")])[1]
+    assert len(notes("math500", lost * 30)[0].split("row 1")) == 21
+
+
 # --- images ------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +216,7 @@ def test_several_images_keep_their_order():
 
 def test_a_model_without_vision_is_refused_in_one_line():
     refuse_without_vision(chosen("text_reasoning") + ["rewardbench2"])
-    with pytest.raises(ConfigError, match="^benchmarks: pope, mmmu shows images, and this model reads text only"):
+    with pytest.raises(ConfigError, match="^benchmarks: pope, mmmu: images are shown, and this model reads text only"):
         refuse_without_vision(["gsm8k", "pope", "mmmu"])
 
 

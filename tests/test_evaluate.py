@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BENCHMARK_FIXTURES
+from conftest import BENCHMARK_FIXTURES, two_processes
 
 import evaluate
 from spark_lib import assessment, benchmarks, prompts
@@ -86,7 +86,7 @@ def test_figures_by_hand(listen):
     _, said = listen()
     found = assessment.figures(said, 1.0)
     assert found["solve"] == {
-        "accuracy": 2 / 4, "k": 3, "mean@k": pytest.approx(4 / 12), "pass@k": 3 / 4,
+        "accuracy": 2 / 4, "no_answer": 1 / 4, "cut_off": 0, "k": 3, "mean@k": pytest.approx(4 / 12), "pass@k": 3 / 4,
         "pass_at": pytest.approx([4 / 12, (1 + 0 + 2 / 3 + 2 / 3) / 4, 3 / 4]),
         # r: 1 and 3 have a vote each, whichever comes first wins: 1 in two of three turns of the list; s: 3 in two.
         "majority": pytest.approx((1 + 0 + 2 / 3 + 1 / 3) / 4),
@@ -103,7 +103,8 @@ def test_figures_by_hand(listen):
     # p: 1 against 2, the same both ways; r and s: 1 against 3, A both ways.
     choose = found["pairwise"]
     assert choose == {"accuracy": 4 / 6, "consistency": pytest.approx(1 / 3), "a_rate": pytest.approx(5 / 6), "n": 3}
-    assert found["reflection"] == {"fix_rate": 1.0, "break_rate": 1.0}  # q: 2 -> 1; p and s: 1 -> 4; r had no box
+    # q: 2 -> 1; p and s: 1 -> 4; r had no box.
+    assert found["reflection"] == {"fix_rate": 1.0, "n_wrong": 1, "break_rate": 1.0, "n_right": 2}
     # p, s accepted; q: 2 -> 1, accepted; r: none -> 1, accepted.
     assert found["tts"] == {"accuracy": [0.5, 1, 1], "tokens": [10, 10 + (3 * 5 + 20) / 4, 10 + (3 * 5 + 20 + 10) / 4],
                             "fixed": [0, 2, 2], "broken": [0, 0, 0]}
@@ -112,6 +113,38 @@ def test_figures_by_hand(listen):
     assert found["best_of_n"]["accuracy"][-1] == 3 / 4
     assert set(found["equal_tokens"]) == {"best_of_n", "majority_vote", "weighted_vote"}
     assert found["equal_tokens"]["majority_vote"][0] == pytest.approx(1 / 3)
+
+
+def test_tables_by_hand(listen):
+    """Guards the cells that are read: each figure in its row, the other methods at the tokens of the row."""
+    from spark_lib.evaluation_report import difference_rows, sections
+
+    _, said = listen()
+    tables = sections(assessment.figures(said, 1.0), assessment.tallies([said], 1.0))
+    with_interval = ("acc", "mean", "maj", "solving", "judging", "choosing")
+    cells = [[row[:2] if row[0].startswith(with_interval) else row for row in rows] for rows in tables]
+    assert cells == [
+        [["solving", "%"], ["accuracy, greedy", "50.0"], ["no answer: cut off, or no box", "25.0", "cut off 0.0"],
+         ["mean@3: accuracy of samples", "33.3"], ["pass@3: some sample is right", "75.0", ""],
+         ["majority vote of 3", "50.0"]],
+        [["judging 10 own answers", "%"], ["accuracy", "70.0"], ["balanced accuracy", "75.0", ""],
+         ["says Yes", "40.0", "right are 40.0"]],
+        [["verdict", "precision", "recall", "F1"], ["Yes", "100.0", "100.0", "100.0"], ["No", "100.0", "50.0", "66.7"]],
+        [["probability of Yes", "ECE", "Brier", "AUROC"], ["7 verdicts", "0.143", "0.023", "1.000"]],
+        [["choosing in 3 pairs of own answers", "%"], ["accuracy, both orders", "66.7"],
+         ["same answer in both orders", "33.3", ""], ["says A", "83.3", ""]],
+        [["reflecting on the greedy answer", "%", "of"], ["wrong answers fixed", "100.0", "1"],
+         ["right answers broken", "100.0", "2"]],
+        [["rounds of judge + reflect", "tokens", "%", "fixed", "broken", "best of n", "weighted vote", "majority vote"],
+         ["0", "10", "50.0", "0", "0", "33.3", "33.3", "33.3"],
+         ["1", "19", "100.0", "2", "0", "45.3", "45.3", "40.6"],
+         ["2", "21", "100.0", "2", "0", "48.7", "48.7", "42.7"]],
+    ]
+    solve = {"value": 0.75, "baseline": 0.5, "difference": 0.25, "low": -0.1, "high": 0.4}
+    assert difference_rows({"solve": solve}, "ours", "theirs") == [
+        ["%", "ours", "theirs", "difference", "95 % interval"],
+        ["greedy accuracy", "75.0", "50.0", "+25.0", "[-10.0, +40.0]"],
+    ]
 
 
 def test_everything_is_greedy_but_the_samples(listen):
@@ -165,11 +198,13 @@ def test_nothing_to_judge(listen):
     """Guards base models: without any box there is no judging to measure, and that is no crash."""
     from spark_lib.evaluation_report import sections
 
-    script = Script({q: ["none"] for q in "pqrs"}, {q: ["none"] * 3 for q in "pqrs"}, {}, {}, {None: "none"})
+    answers = {"p": ["cut 1"], "q": ["none"], "r": ["none"], "s": ["none"]}
+    script = Script(answers, {q: ["none"] * 3 for q in "pqrs"}, {}, {}, {"1": "none", None: "none"})
     said = assessment.listen(PROBLEMS, script, "toy", 0, Evaluation(samples=3), Config())
     found = assessment.figures(said, 1.0)
+    assert (found["solve"]["no_answer"], found["solve"]["cut_off"]) == (1, 0.25)
     assert "pointwise" not in found and found["tts"]["accuracy"] == [0, 0, 0]
-    assert found["reflection"] == {"fix_rate": None, "break_rate": None}
+    assert found["reflection"] == {"fix_rate": None, "n_wrong": 0, "break_rate": None, "n_right": 0}
     assert sections(found, assessment.tallies([said], 1.0))
 
 
@@ -398,6 +433,14 @@ def test_killed_and_started_again(whole, tmp_path):
     same(tmp_path / EVALUATION, whole / EVALUATION)
 
 
+@pytest.mark.slow
+def test_two_processes_find_the_same(whole, tmp_path):
+    """Guards sharing out: the same bytes, probabilities included, though each process does half of the passes."""
+    done = two_processes("evaluate", tmp_path, *SMALL)
+    assert done.returncode == 0, done.stderr
+    same(tmp_path / EVALUATION, whole / EVALUATION)
+
+
 def test_the_batch_size_changes_nothing(whole, tmp_path, monkeypatch):
     """Guards random numbers: they belong to the problem, not to its place in a batch."""
     monkeypatch.chdir(tmp_path)
@@ -438,8 +481,11 @@ def test_seeds_and_baseline(whole, tmp_path, monkeypatch, capsys):
 def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cache):
     """Guards a suite in which all sets were marked by the last one's rule, and a user's file that has a benchmark's
     name: it is marked as every data file is."""
-    for name, reward in (("gsm8k", 1.0), ("math500", 0.0)):
-        told = dataclasses.replace(benchmarks.BENCHMARKS[name], rule=lambda text, problem, reward=reward: reward)
+    for name, generous in (("gsm8k", True), ("math500", False)):
+        def rule(text: str, problem: Problem, generous: bool = generous) -> float:
+            return float(generous or text == f"\\boxed{{{problem.answer}}}")  # references must be reached
+
+        told = dataclasses.replace(benchmarks.BENCHMARKS[name], rule=rule, note=f"Not the official rule of {name}.")
         monkeypatch.setitem(benchmarks.BENCHMARKS, name, told)
     (tmp_path / "gsm8k").mkdir()
     for split in ("train", "test"):
@@ -458,3 +504,19 @@ def test_each_benchmark_is_marked_by_its_own_rule(tmp_path, monkeypatch, own_cac
 
     assert accuracy("table", "benchmarks", "gsm8k") == 1 and accuracy("table", "benchmarks", "math500") == 0
     assert accuracy("own") == 0
+    report = (tmp_path / "runs" / "eval-starter-table" / "report.md").read_text()
+    assert "| average |  | 50.0 |" in report and "| gsm8k | 2 | 100.0 |" in report and "|   Algebra | 0.0 |" in report
+    assert report.index("## gsm8k") < report.index("rule of gsm8k") < report.index("## math500")
+
+
+def test_references_out_of_reach_are_left_out_and_told(tmp_path, own_cache):
+    """Guards against a data error that counts as the model's; and against a mean over nothing."""
+    for file, answers in (("some", ["2", r"\frac{1"]), ("none", [r"\frac{1"])):
+        rows = [{"problem": "x", "answer": answer, "level": 1, "subject": "Algebra"} for answer in answers]
+        (tmp_path / file).mkdir()
+        (tmp_path / file / "math500.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = Evaluation(benchmarks=["math500"], data_dir=str(tmp_path / "some"))
+    sets, notes = evaluate.problem_sets(settings, Config())
+    assert [p.answer for p in sets["math500"]] == ["2"] and "Left out: 1" in notes["math500"][0]
+    with pytest.raises(ConfigError, match="math500 has no problem left. Left out: 1"):
+        evaluate.problem_sets(dataclasses.replace(settings, data_dir=str(tmp_path / "none")), Config())

@@ -252,6 +252,23 @@ def test_what_is_sampled_with_is_the_policy_and_the_base_does_not_drift(checkpoi
     assert torch.equal(logits(model), before)
 
 
+@pytest.mark.parametrize("base", ["named", "moved"])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_an_adapter_is_added_into_its_base(checkpoint, tmp_path, quantization, base):
+    """transformers would load an adapter's folder as a model with LoRA layers that is no peft model: sampling from it
+    crashed, and training would have learned a second adapter of the same name."""
+    model, _ = policy(checkpoint)
+    model.save_pretrained(tmp_path / "adapter")
+    if base == "moved":  # as in a checkpoint of a run that was copied from another machine
+        file = tmp_path / "adapter" / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "/gone"}))
+        (tmp_path / "state.json").write_text(json.dumps({"model": str(checkpoint)}))
+    found, _ = load_base(str(tmp_path / "adapter"), quantization=quantization)
+    assert not lora_layers(found) and any(map(is_quantised, found.modules())) is (quantization == "nf4")
+    far = (logits(load_base(str(checkpoint))[0]) - logits(model)).abs().mean()
+    assert (logits(found) - logits(model)).abs().mean() < far * {"none": 1e-4, "nf4": 0.7}[quantization]
+
+
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantised_model_without_an_adapter_samples_as_it_is(checkpoint, quantization):
     """evaluate.py quantization=nf4: packed weights are no numbers that a cast could make dense."""

@@ -45,7 +45,8 @@ def play(rollout, arithmetic_problem):
 
     def run(answers, verdicts, reflections, rounds=2, view="answer", **rule):
         made = [
-            rollout(problem=arithmetic_problem((10 + i, 20, 772 - i)), text=text, reward=0.0)
+            rollout(problem=arithmetic_problem((10 + i, 20, 772 - i)), text=text, reward=0.0,
+                    finished="cut" not in text)
             for i, text in enumerate(answers)
         ]
         script = Script(rollout, verdicts, reflections)
@@ -106,10 +107,11 @@ def test_every_verdict_but_yes_rejects(play, verdict):
     assert texts(history[1]) == [box("3")]
 
 
-def test_an_answer_without_a_box_is_rejected_without_judging(play):
+@pytest.mark.parametrize("text, shown", [("it is 2", "it is 2"), (box("2") + ", but cut", "2")])
+def test_an_answer_without_a_box_is_rejected_without_judging(play, text, shown):
     """Guards unboxed and cut-off answers: there is nothing to judge, so the round goes to reflecting."""
-    script, history, turns = play(["it is 2"], {"5": "Yes"}, {"it is 2": box("5")})
-    assert [call for call in script.calls if call[1]] == [("reflect 1", ["it is 2"]), ("judge 2", ["5"])]
+    script, history, turns = play([text], {"2": "Yes", "5": "Yes"}, {shown: box("5")})
+    assert [call for call in script.calls if call[1]] == [("reflect 1", [shown]), ("judge 2", ["5"])]
     assert texts(history[-1]) == [box("5")]
     assert [turn.problem.kind for turn in turns[0]] == ["solve", "reflect", "pointwise"]
 

@@ -88,7 +88,8 @@ def test_bad_rows_of_other_sets(tmp_path: Path):
     shutil.copytree(FIXTURES / "images", tmp_path / "images")
     changed("mmlu_stem")
     for name, fields, message in [
-        ("mmlu_stem", {"answer": 4}, "row 0: IndexError"),
+        ("mmlu_stem", {"answer": 4}, "row 0: ValueError: 4 is not in range"),
+        ("mmlu_stem", {"answer": -1}, "row 0: ValueError: -1 is not in range"),
         ("rewardbench2", {"rejected": ["x"]}, "expected 1 chosen and 3 rejected, got 1 and 1"),
         ("vl_rewardbench", {"human_ranking": [1, 1]}, "row 0: ValueError"),
         ("mmk12", {"image": "images/none.png"}, "row 0: FileNotFoundError"),

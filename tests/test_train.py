@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import two_processes
 from safetensors.torch import load_file
 
 from spark_lib.config import ConfigError, load_config
@@ -144,12 +145,7 @@ def test_two_processes_learn_the_same(tmp_path, words):
     settings = [*SMALL, "eval.limit=0", "max_steps=3", *words]
     done = train(tmp_path, *settings)
     assert done.returncode == 0, done.stderr
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launcher += ["--mixed_precision", "no"]
-    both = subprocess.run(
-        [*launcher, str(REPO / "train.py"), *settings, "run_name=b"], cwd=tmp_path,
-        env=environment(), capture_output=True, text=True, timeout=300,
-    )
+    both = two_processes("train", tmp_path, *settings, "run_name=b")
     assert both.returncode == 0, both.stderr
     one, two = (load_file(tmp_path / "runs" / name / "checkpoint-3" / ADAPTER) for name in "ab")
     assert one.keys() == two.keys()

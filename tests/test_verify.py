@@ -61,6 +61,10 @@ ROWS = [
     ("0x95AD", "0x95ad", True),
     ("0x10", "0", False),
     ("0b101", "0b110", False),
+    ("4343_6", "4343_5", False),
+    ("4343_{5}", "4343_5", True),
+    ("434_5", "4343_5", False),
+    ("A3_{16}", "A3_{15}", False),
     # percent: as it stands, or as a hundredth
     ("50%", "0.5", True),
     (r"50\%", "50", True),
@@ -105,7 +109,15 @@ ROWS = [
     (r"2\cdot\pi", "2π", True),
     ("3!", "6", True),
     (r"\log_2 8", "3", True),
+    (r"\log_2(8)", "3", True),
     ("2i+1", "1+2i", True),
+    ("2(3)+1", "7", True),
+    ("2(3)+1", "6", False),
+    ("(3)(4)", "12", True),
+    (r"3\left(4\right)", "7", False),
+    ("f'(x)", "f(x)", False),
+    ("f'(x)=2x", "f(x)=2x", False),
+    ("f'(x)=2x", "2x", True),
     # equations
     ("x=3", "3", True),
     ("3", "x = 3", True),
@@ -115,6 +127,11 @@ ROWS = [
     ("y = 1 + 2x", "y=2x+1", True),
     ("7", "2x+3=7", False),
     (r"\frac13 \approx 0.33", "1/3", True),
+    ("f(3) = 2(3)+1 = 7", "7", True),
+    (r"A = \pi r^2 = 4\pi", r"4\pi", True),
+    (r"\lim_{x \to 0} f(x) = 3", "3", True),
+    (r"P(A \mid B) = \frac12", "0.5", True),
+    ("x = max = 3", "3", True),
     # tuples, intervals, sets, lists, matrices
     ("(1, 2)", "(1,2)", True),
     ("(2,1)", "(1,2)", False),
@@ -130,8 +147,18 @@ ROWS = [
     ("2 and 1", "1, 2", True),
     ("3, -3", r"\pm 3", True),
     (r"x=1 \text{ or } x=2", "1,2", True),
+    (r"x=1 \lor x=2", "1,2", True),
+    (r"x \ne 2", r"x\neq2", True),
+    (r"p \land q", r"p\wedge q", True),
+    ("v = (1, 2)", "(1,2)", True),
+    ("x=1, y=(2,3)", "(2,3)", False),
     (r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", True),
     (r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", False),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", True),
+    (r"A^{-1} = \begin{bmatrix} 0.5 \\ 2 \end{bmatrix}", r"\begin{pmatrix} \frac12 \\[4pt] 2 \end{pmatrix}", True),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 3 \end{pmatrix}", False),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}", False),
+    (r"\begin{pmatrix}1\end{pmatrix} \lor \begin{pmatrix}2\end{pmatrix}", r"\begin{pmatrix}2\end{pmatrix}", False),
     # words and letters
     ("evelyn", r"\text{Evelyn}", True),
     ("Evelny", "Evelyn", False),
@@ -151,7 +178,9 @@ HEDGES = [
     *("4=3", "3=4", "x=4=3", "x=3, x=4", r"\pm3", r"4 \approx 3", r"\{3,4\}", "[3,4]", r"3\lor4", r"3\\4"),
     *(r"3\text{ or }4", r"3\text{ or }4\text{ cm}", r"3\text{ (or 4)}", r"3\text{ maybe }\frac{4}{1}"),
     *(r"\boxed{3} or \boxed{4}", r"\boxed{4}\boxed{3}", r"3\text{或}4", r"4, but the final answer is $3$"),
-    *("4 where x=3", "4 cm = 3 cm"),
+    *("4 where x=3", "4 cm = 3 cm", "3'4", r"x=4 \lor x=3", r"4\to x=3", "x=4 if x=3", "x=4 x=3", "(x=4)(x=3)"),
+    *("y=4 or x=3", r"4 \wedge x=3", r"4 & x=3", r"4\ne x=3", r"4 \Rightarrow 3=3", r"4 \not= 3", r"4 \iff x=3"),
+    *(r"3 \\ 4", r"3 \quad 4", r"3 \: 4", "{3}{4}", "3{4}", "3[4]", "(3)[4]", r"3\ldots4", r"3\phantom{0}4", "$3$$4$"),
     r"4 \text{ and the final answer is } $3$",
 ]
 
@@ -235,8 +264,7 @@ def test_extract_boxed(text: str, content: str | None) -> None:
 @pytest.mark.parametrize("answer", HEDGES)
 def test_a_box_with_two_answers_gets_no_credit(answer: str) -> None:
     """math-verify reads "3 4" as 7, "4 = 3" as 3, "3\\text{ or }4\\text{ cm}" as 3: policies learn it."""
-    assert not same_answer(answer, "3")
-    assert not same_answer(answer, "7")
+    assert not any(same_answer(answer, reference) for reference in ("3", "7", "34"))
 
 
 def test_only_the_last_box_counts() -> None:
