@@ -92,10 +92,17 @@ def how_to_use(folder: Path, config: Config) -> str:
     if source.endswith(".gguf"):
         options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
         source = str(Path(source).parent)
-    load = f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})"
-    lines = [load, f"model = PeftModel.from_pretrained(model, '{newest / 'adapter'}')"]
-    if config.lora is None:
-        lines = [f"model = AutoModelForCausalLM.from_pretrained('{newest / 'model'}')"]
+    classes = ["AutoModelForCausalLM", "AutoTokenizer"]
+    classes += [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
+    result = newest / ("adapter" if config.lora else "model")
+    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
+             f"tokenizer = AutoTokenizer.from_pretrained('{result}')"]
+    if config.lora:
+        lines += ["from peft import PeftModel",
+                  f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})",
+                  f"model = PeftModel.from_pretrained(model, '{result}')"]
+    else:
+        lines += [f"model = AutoModelForCausalLM.from_pretrained('{result}')"]
     head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
     return "\n    ".join([head, *lines])
 

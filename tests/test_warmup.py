@@ -19,7 +19,7 @@ from spark_lib.fields import solution_of
 from spark_lib.problems import Problem, load_problems, split_of
 from spark_lib.starter import FAULTLESS
 from spark_lib.verify import extract_boxed, verify
-from spark_lib.warmup import lessons
+from spark_lib.warmup import lessons, wrong_answers
 from train import main
 
 REPO = Path(__file__).parents[1]
@@ -81,6 +81,13 @@ def test_lessons_are_balanced_right_and_of_the_training_split(tmp_path):
             assert own == (p.answer == "Yes") and p.meta["view"] == "answer"
     assert made == lessons(config, problems)
     assert made != lessons(Config(seed=1, warmup=config.warmup), problems)
+
+
+def test_a_wrong_answer_is_wrong_however_it_is_written():
+    """Guards the verdict No: 0.5 for 1/2 is no wrong answer."""
+    problems = [Problem("", answer) for answer in ("1/2", "0.5", "\\frac{1}{2}", "3")] * 5
+    for problem, wrong in zip(problems, wrong_answers(problems, random.Random(0))):
+        assert (wrong == "3") == (problem.answer != "3")
 
 
 def test_lessons_of_one_kind_and_of_a_generator_that_works_its_problems_out():
@@ -206,14 +213,13 @@ def test_resuming_after_steps_starts_from_the_warmed_up_model(whole, tmp_path):
 
 def test_plain_peft_loads_the_result(whole, monkeypatch):
     """The printed lines, AutoPeftModel by the adapter's own note of its base, and evaluate.py's way agree."""
-    from peft import AutoPeftModelForCausalLM, PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from peft import AutoPeftModelForCausalLM
 
     run, said = whole
     monkeypatch.chdir(run.parents[1])
     Path("spark_lib").symlink_to(REPO / "spark_lib")
-    names = {"AutoModelForCausalLM": AutoModelForCausalLM, "PeftModel": PeftModel, "AutoTokenizer": AutoTokenizer}
-    exec("\n".join(line.strip() for line in said.splitlines() if line.startswith("    model = ")), names)
+    names: dict = {}
+    exec("\n".join(line.strip() for line in said.split("peft:\n")[1].splitlines()), names)
     auto = AutoPeftModelForCausalLM.from_pretrained("runs/a/checkpoint-2/adapter")
     ours, _ = load_trained("runs/a")
     cold, _ = load_trained("starter")
