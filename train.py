@@ -177,12 +177,12 @@ def main(argv: list[str]) -> None:
                    check=config.verifier is None)
     data = load("train", seed=config.seed)
     heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
-    made = lessons(config, heldout) if config.warmup.data else []
+    made = lessons(config, heldout) if config.warmup.data and not warm_base(config.resume) else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
-        if config.warmup.data:
+        if made:
             warm_up(spark, made, run)
         roll = spark.roll.evaluating()
         judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))

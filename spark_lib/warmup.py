@@ -80,11 +80,9 @@ def response(problem: Problem, text: str, reward: float) -> Rollout:
 
 
 def warm_up(spark, made: list[Problem], run) -> None:
-    """Imitate the lessons, write the model to <run>/warm and let `spark` start from there. At a resumed run's second
-    call nothing is left to do; a run that was stopped in the middle begins the warm-up again."""
+    """Imitate the lessons, write the model to <run>/warm, whole or not at all, and let `spark` start from there. A run
+    that was stopped in the middle begins its warm-up again."""
     folder, warmup = run.folder / "warm", spark.config.warmup
-    if folder.is_dir():
-        return
     spark.set_learning_rate(warmup.lr)
     with spark.clock.only("warm-up"):
         for step in range(warmup.steps):

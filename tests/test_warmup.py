@@ -206,6 +206,7 @@ def test_resuming_after_steps_starts_from_the_warmed_up_model(whole, tmp_path):
     """Guards the base of a resumed run: an adapter put on the model before the warm-up is another model."""
     write_worked(tmp_path)
     train(tmp_path, *SMALL, *WARM, "max_steps=1")
+    (tmp_path / "worked.jsonl").unlink()  # no longer needed
     said = train(tmp_path, "resume=runs/a", "max_steps=2")
     assert "warm-up step" not in said
     assert files(tmp_path / "runs" / "a") == files(whole[0])
