@@ -6,13 +6,14 @@ judge and reflection problems, teach the same model to judge and reflect. Each l
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import torch
 from accelerate import Accelerator
 
 from spark_lib import evaluation, seeds
-from spark_lib.checkpoints import save_merged
+from spark_lib.checkpoints import save_merged, warm_base
 from spark_lib.config import Config, ConfigError, help_text, load_config
 from spark_lib.lean import keep_freed_memory, lean_lora
 from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
@@ -25,6 +26,7 @@ from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode_prompt
 from spark_lib.run import Clock, Run
 from spark_lib.sampler import Sampler
+from spark_lib.warmup import lessons, warm_up
 
 
 def train(spark: "Spark", data: list[Problem], run: Run) -> None:
@@ -65,19 +67,25 @@ class Spark:
 
     def __init__(self, config: Config, accelerator: Accelerator):
         self.config, self.accelerator, self.clock = config, accelerator, Clock()
-        self.model, self.tokenizer = load_model(config, accelerator.device)
-        lean_lora(self.model)
         self.dtype = compute_dtype(accelerator.device)
+        self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
+        self.rule = load_rule(config.verifier) if config.verifier else None
+        self.start(warm_base(config.resume) or config.model)
+
+    def start(self, base: str) -> None:
+        """Load the model `base` and begin with a fresh adapter and optimiser."""
+        self.model = self.frozen = self.optimizer = self.roll = None  # first let go of those that there are
+        config, accelerator = self.config, self.accelerator
+        self.model, self.tokenizer = load_model(replace(config, model=base), accelerator.device)
+        lean_lora(self.model)
         self.frozen = frozen_start(self.model, config)
         self.optimizer = make_optimizer(config, trainable(self.model))
-        self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
-        rule = load_rule(config.verifier) if config.verifier else None
-        self.roll = Sampler(self.model, self.tokenizer, config, accelerator, rule, self.clock, self.frozen)
+        self.roll = Sampler(self.model, self.tokenizer, config, accelerator, self.rule, self.clock, self.frozen)
 
     def set_learning_rate(self, rate: float) -> None:
         self.optimizer.param_groups[0]["lr"] = rate
 
-    def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: int) -> dict[str, float]:
+    def update(self, groups: list[list[Rollout]], demonstrations: list[Problem], step: object) -> dict[str, float]:
         """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.
 
         Rows are shared out among the processes and gradients summed once at the end, by hand: a process without
@@ -93,7 +101,7 @@ class Spark:
             return {"update/rows": 0}
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
         batches = [(part, None) for part in micro_batches(mine, self.micro_batch_tokens)]
-        totals = torch.zeros(4, dtype=torch.float64)
+        totals = torch.zeros(5, dtype=torch.float64)
         with self.clock("train"), learning(model):
             for i in range(config.updates_per_step):
                 batches, measured = self.add_gradients(batches, seeds.number(config.seed, step, "dropout", i))
@@ -102,28 +110,28 @@ class Spark:
                 norm = torch.nn.utils.clip_grad_norm_(trainable(model), config.max_grad_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        loss, tokens, clipped, kl = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
+        loss, tokens, clipped, kl, nll = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
         updates = config.updates_per_step
         return {"update/rows": len(rows), "update/loss": loss / updates, "update/grad_norm": norm.item(),
-                "update/clipped": clipped / tokens, "update/kl": kl / tokens}
+                "update/clipped": clipped / tokens, "update/kl": kl / tokens, "update/nll": nll / tokens}
 
     def add_gradients(self, batches: list[tuple], seed: int) -> tuple[list[tuple], torch.Tensor]:
         """Gradients of the step's loss, micro-batch by micro-batch: pairs of rows and their log-probs before the first
         of the step's updates, None if this is the first. Where memory runs out, again from nothing with half the rows.
 
-        Returns (the pairs, log-probs filled in; sums over tokens: loss, tokens, clipped tokens, KL).
+        Returns (the pairs, log-probs filled in; sums over tokens: loss, tokens, clipped tokens, KL, NLL).
         """
 
         def attempt():
             torch.manual_seed(seed)
-            pairs, totals = [], torch.zeros(4, dtype=torch.float64)
+            pairs, totals = [], torch.zeros(5, dtype=torch.float64)
             for rows, first in batches:
                 batch = pack(rows, self.accelerator.device)
                 logprobs = self.logprobs(self.model, batch)
                 first = logprobs.detach() if first is None else first
                 loss, measured = joint_loss(logprobs, first, self.reference(batch), batch, self.config.clip)
                 loss.backward()
-                totals += torch.tensor([loss.item(), measured["tokens"], measured["clipped"], measured["kl"]])
+                totals += torch.tensor([loss.item(), *(measured[k] for k in ("tokens", "clipped", "kl", "nll"))])
                 pairs.append((rows, first))
             return pairs, totals
 
@@ -169,11 +177,14 @@ def main(argv: list[str]) -> None:
                    check=config.verifier is None)
     data = load("train", seed=config.seed)
     heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
+    made = lessons(config, heldout) if config.warmup.data and not warm_base(config.resume) else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
-    roll = spark.roll.evaluating()
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
+        if made:
+            warm_up(spark, made, run)
+        roll = spark.roll.evaluating()
         judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))
         before = run.once("before", lambda: evaluation.measure(heldout, judged, roll, config))
         train(spark, data, run)

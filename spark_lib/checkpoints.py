@@ -52,6 +52,12 @@ def last_checkpoint(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def warm_base(run: str | Path | None) -> str | None:
+    """The base model of a run that began with a warm-up (see warmup.py), else None."""
+    folder = Path(run or "") / "warm"
+    return str(folder) if run and folder.is_dir() else None
+
+
 def load_checkpoint(checkpoint: Path, model, optimizer) -> dict:
     """Put adapter (or all weights) and optimiser back and return the state that was saved with them."""
     if isinstance(model, PeftModel):
@@ -73,7 +79,7 @@ def load_trained(folder: str | Path, device: torch.device | str = "cpu", quantiz
     if (checkpoint / "model").is_dir():
         return load_base(str(checkpoint / "model"), device)
     state = json.loads((checkpoint / "state.json").read_text())
-    model, tokenizer = load_base(state["model"], device, state["quantization"])
+    model, tokenizer = load_base(warm_base(folder) or state["model"], device, state["quantization"])
     with peft_warnings():
         return PeftModel.from_pretrained(model, checkpoint / "adapter").eval(), tokenizer
 

@@ -72,6 +72,17 @@ class Lora:
 
 
 @dataclass
+class Warmup:
+    data: str | None = key(None, "problems with worked solutions, given as for `data`: these are imitated before SPARK "
+                           "begins, and the result is its starting model. null: no warm-up. See docs/models.md")
+    steps: int = key(20, "updates", 1)
+    batch: int = key(16, "lessons per update; a lesson is a worked example, or a judgement made of it", 1)
+    lr: float = key(2e-4, "learning rate, constant", 0)
+    kinds: list[str] = key(["solve", "pointwise", "pairwise", "reflect"], "what to imitate, in equal shares",
+                           choices=("solve", "pointwise", "pairwise", "reflect"))
+
+
+@dataclass
 class Eval:
     limit: int = key(500, "held-out problems in the evaluations before and after; 0 skips both", 0)
     split: str = key("test", "held-out problems to use: tune on validation, report test once",
@@ -92,8 +103,10 @@ class Config:
                                "without the copy's memory")
     data: str = key("arithmetic", "'arithmetic'; a .jsonl, .json, .csv or .parquet file or a folder of them; a hub id "
                     "'owner/name[:config]'; or 'reasoning_gym:<task>'. See docs/data.md")
-    fields: dict[str, str] = key({}, "where they are not found, the names of the data's fields {prompt, answer, image}")
+    fields: dict[str, str] = key({}, "where they are not found, the names of the data's fields {prompt, answer, image, "
+                                "solution}")
     data_options: dict[str, Any] = key({}, "of a reasoning_gym task: size, seed and its own options, e.g. max_terms")
+    warmup: Warmup = key(Warmup, "")
     max_steps: int = key(100, "optimisation steps", 1)
     max_sampled_tokens: int | None = key(None, "also stop once this many tokens have been sampled", 1)
     save_every: int = key(20, "steps between checkpoints", 1)
@@ -276,8 +289,10 @@ def check(config: Config) -> None:
     check_values(config)
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
-    if unknown := set(config.fields) - {"prompt", "answer", "image"}:
-        raise ConfigError(f"fields: there is no '{unknown.pop()}'; name the fields of prompt, answer and image")
+    if unknown := set(config.fields) - {"prompt", "answer", "image", "solution"}:
+        raise ConfigError(f"fields: there is no '{unknown.pop()}'; name the fields of prompt, answer, image, solution")
+    if config.warmup.data and not config.warmup.kinds:
+        raise ConfigError("warmup.kinds: an empty list leaves nothing to imitate")
     if config.lora is None and config.quantization != "none":
         raise ConfigError(f"lora: null trains all weights, which quantization={config.quantization} cannot; keep one")
     if config.card and not re.fullmatch(r"\d+(\.\d+)? ?GB", config.card):

@@ -1,4 +1,4 @@
-"""Fields: which field of a record is the question, which the answer, and what stands in them.
+"""Fields: which field of a record is the question, which the answer or a worked solution, and what stands in them.
 
 Known are the layouts of GSM8K, Spark-Data, ViRL39K and SimpleRL-Zoo and the usual names; `fields` in the config
 tells the names of any other.
@@ -7,6 +7,7 @@ tells the names of any other.
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +22,21 @@ NAMES = {
     "prompt": ("question", "problem", "prompt", "message", "messages", "query", "instruction"),
     "answer": ("gt_answer", "answer", "final_answer", "ground_truth", "reward_model.ground_truth", "solution"),
     "image": ("image", "images", "image_path", "decoded_image"),
+    "solution": ("solution", "response", "answer"),
 }
 
 
 @dataclass(frozen=True)
 class Row:
     """where: e.g. "gsm8k/train.jsonl, line 3"; image: None, a path, the bytes of an image file or a tuple of these;
-    split: the official one, None if there is none."""
+    split: the official one, None if there is none; solution: a worked one, None if there is none."""
 
     where: str
     question: str
     answer: str
     image: object = None
     split: str | None = None
+    solution: str | None = None
 
 
 def rows_of_records(
@@ -54,19 +57,22 @@ def rows_of_records(
         if len(images) == 1:  # with several, the marks say which stands where
             question = question.replace("<image>", "").strip()
         image = None if not images else images[0] if len(images) == 1 else tuple(images)
-        yield Row(where, question, answer_of(value_of(record, names["answer"]), names["answer"], where), image, split)
+        answer = answer_of(value_of(record, names["answer"]), names["answer"], where)
+        solution = solution_of(names["solution"] and value_of(record, names["solution"]), answer)
+        yield Row(where, question, answer, image, split, solution)
     if not names:
         raise ConfigError(f"data: {source} has no rows")
 
 
 def find_fields(record: dict, given: dict[str, str], where: str) -> dict[str, str | None]:
-    """{"prompt": name, "answer": name, "image": name or None}: as given, else the first of NAMES that is there."""
+    """{"prompt": name, "answer": name, "image": name or None, "solution": name or None}: as given, else the first of
+    NAMES that is there."""
     found = {role: given.get(role) or next((name for name in names if value_of(record, name) is not None), None)
              for role, names in NAMES.items()}
     for role, name in found.items():
         if role in given and value_of(record, name) is None:
             raise ConfigError(f"data: {where} has no '{name}' (fields.{role}); it has {', '.join(map(str, record))}")
-        if name is None and role != "image":
+        if name is None and role in ("prompt", "answer"):
             raise ConfigError(
                 f"data: {where}: cannot tell which field is the {role}; there are {', '.join(map(str, record))}. "
                 "Say it: 'fields={prompt: <name>, answer: <name>}'"
@@ -122,6 +128,19 @@ def answer_of(value: object, name: str, where: str) -> str:
     if not value.strip():
         raise ConfigError(f"data: {where}: '{name}' ends without an answer")
     return value.strip()
+
+
+def solution_of(value: object, answer: str) -> str | None:
+    r"""A worked solution with a \boxed{answer}; None of a value that is only the answer, or no text.
+
+    GSM8K's `<<48/2=24>>` go and its `#### 72` becomes a box. A box that is there stays, whatever is in it.
+    """
+    if not isinstance(value, str):
+        return None
+    solution = re.sub(r"<<[^<>]*>>", "", value.rpartition("####")[0] if "####" in value else value).strip()
+    if solution in ("", answer, f"\\boxed{{{answer}}}"):
+        return None
+    return solution if extract_boxed(solution) is not None else f"{solution} \\boxed{{{answer}}}"
 
 
 def image_list(value: object) -> list:

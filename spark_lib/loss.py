@@ -324,6 +324,7 @@ def joint_loss(
         "tokens": batch.valid.sum().item(),
         "clipped": ((clipped * batch.advantages < ratio * batch.advantages) & batch.valid).sum().item(),
     }
+    metrics["nll"] = -(logprobs.detach() * batch.valid).sum().item()
     metrics["kl"] = 0.0
     if reference is not None:
         difference = reference - logprobs

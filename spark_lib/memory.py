@@ -5,6 +5,7 @@ forward pass is followed without computing, and the tensors that training would 
 texts that the settings allow: a question of QUESTION tokens, judge problems that show whole responses.
 """
 
+import contextlib
 import copy
 import gc
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from peft.tuners.lora import LoraLayer
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import (
     AttentionInterface,
@@ -153,9 +155,14 @@ def plan_of(shape, config: Config) -> Plan:
     sampling = sampling_parts(base, config)
     if config.lora is None:
         sampling["weights in bf16"] = learned * dtype.itemsize
+        model = base = base.float()  # computed with in dtype all the same, see kept_bytes
     elif config.quantization != "none" and config.dense_sampling:
         sampling["dense copy of the quantised layers (dense_sampling)"] = linear * dtype.itemsize
-    return Plan(always, sampling, {"gradients": 4 * learned} | learning_parts(model, base, config))
+    learning = {"gradients": 4 * learned} | learning_parts(model, base, config, dtype)
+    if config.quantization != "none":
+        largest = max(m.weight.numel() for m in base.modules() if isinstance(m, torch.nn.Linear))
+        learning["one layer, dequantised"] = largest * dtype.itemsize
+    return Plan(always, sampling, learning)
 
 
 def linear_sizes(base, quantization: str, dtype: torch.dtype) -> tuple[int, float]:
@@ -194,7 +201,7 @@ def sampling_parts(base, config: Config) -> dict[str, float]:
             base.get_decoder()(input_ids=torch.zeros(1, total, dtype=torch.long, device="meta"),
                                past_key_values=cache, use_cache=True)
         row = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers) * dtype.itemsize
-        kept, _ = kept_bytes(base, longest_rows(prompt, 1, 1, 0))
+        kept, _ = kept_bytes(base, longest_rows(prompt, 1, 1, 0), dtype)
         reading = kept / base.config.get_text_config().num_hidden_layers * (rows // n)
         drawing = rows * vocabulary * LOGIT_BYTES["sampling"]
         sizes.append({f"KV cache, {rows} rows x {total:,} tokens": row * rows,
@@ -212,21 +219,25 @@ def longest_rows(prompt: int, response: int, n: int, max_tokens: int) -> list[Ro
     return rows
 
 
-def learning_parts(model, base, config: Config) -> dict[str, float]:
-    """What the largest micro-batch of the longest texts needs: its activations, its masks, a chunk of logits."""
-    dtype, vocabulary, text = base.dtype, base.get_output_embeddings().weight.shape[0], base.config.get_text_config()
+def learning_parts(model, base, config: Config, dtype: torch.dtype) -> dict[str, float]:
+    """What the largest micro-batch of the longest texts needs: its activations, its masks, a chunk of logits, and where
+    the weights are fp32 (lora: null) the head's copy in the dtype that it is computed with."""
+    head, text = base.get_output_embeddings().weight, base.config.get_text_config()
+    vocabulary = head.shape[0]
     sizes = []
     for prompt, n, _ in texts(config):
         rows = longest_rows(prompt, config.max_new_tokens, n, config.micro_batch_tokens)
         tokens, responses = sum(map(len, rows)), sum(len(row.responses) for row in rows)
-        kept, masks = kept_bytes(model, rows)
-        if config.activation_checkpointing:  # one layer's, and the input of every layer
+        kept, masks = kept_bytes(model, rows, dtype)
+        if config.activation_checkpointing:  # one layer's, the input of every layer, and autocast's copies of weights
             kept = (kept / text.num_hidden_layers
-                    + text.num_hidden_layers * tokens * text.hidden_size * dtype.itemsize)
+                    + text.num_hidden_layers * tokens * text.hidden_size * base.dtype.itemsize
+                    + linear_sizes(base, "none", dtype)[1] * (base.dtype != dtype))
         chunk = min(responses * config.max_new_tokens, logit_chunk(vocabulary))
         sizes.append({f"activations, {tokens:,} tokens, {responses} responses to {len(rows)} prompts": kept,
                       "masks": masks,
-                      f"logits, {chunk:,} x {vocabulary:,}": chunk * vocabulary * LOGIT_BYTES["learning"]})
+                      f"logits, {chunk:,} x {vocabulary:,}": chunk * vocabulary * LOGIT_BYTES["learning"]
+                      + head.numel() * dtype.itemsize * (base.dtype != dtype)})
     return max(sizes, key=lambda parts: sum(parts.values()))
 
 
@@ -243,14 +254,29 @@ class KernelMemory(torch.autograd.Function):
 
 def kernel_memory(module, query, key, value, attention_mask, **kwargs):
     """KernelMemory as transformers calls it: with a mask, keys and values are repeated for every query head."""
+    query, key = query.to(value.dtype), key.to(value.dtype)  # as autocast does
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
     return KernelMemory.apply(query, key, value).transpose(1, 2).contiguous(), None
 
 
-def kept_bytes(model, rows: list[Row]) -> tuple[float, float]:
+class AutocastOnMeta(TorchFunctionMode):
+    """Linear layers compute in `dtype`, on copies of their fp32 weights, as under torch.autocast, which does not know
+    the meta device."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.nn.functional.linear:
+            args = [x.to(self.dtype) if isinstance(x, torch.Tensor) else x for x in args]
+        return function(*args, **(kwargs or {}))
+
+
+def kept_bytes(model, rows: list[Row], dtype: torch.dtype) -> tuple[float, float]:
     """(bytes that the decoder's forward pass over the packed rows keeps for the backward pass, without its weights;
-    bytes of its masks). The model is on the meta device, and so is all that is computed."""
+    bytes of its masks). The model is on the meta device, and so is all that is computed, in `dtype`."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -269,7 +295,8 @@ def kept_bytes(model, rows: list[Row]) -> tuple[float, float]:
         AttentionInterface.register("kernel_memory", kernel_memory)
         AttentionMaskInterface.register("kernel_memory", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
         base.set_attn_implementation("kernel_memory")
-    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+    autocast = AutocastOnMeta(dtype) if base.dtype != dtype else contextlib.nullcontext()
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
         hidden_states(base, batch)
     base.set_attn_implementation(usual)
     masks = [mask for pair in batch.masks.values() for mask in pair]

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
+from spark_lib.checkpoints import warm_base
 from spark_lib.config import Config
 from spark_lib.problems import KINDS
 
@@ -76,24 +77,32 @@ def table(columns: dict[str, dict]) -> str:
 def spent(summary: dict) -> str:
     """One line: steps, tokens and seconds of a run."""
     seconds = summary["seconds"]
-    parts = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in PHASES)
+    phases = ["warm-up"] * ("warm-up" in seconds) + [*PHASES]
+    parts = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in phases)
     return f"{summary['steps']} steps, {summary['sampled_tokens']:,} sampled tokens, {seconds['total']:.0f} s ({parts})"
 
 
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    source = "spark_lib/starter_model" if config.model == "starter" else config.model
+    source = warm_base(folder) or ("spark_lib/starter_model" if config.model == "starter" else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]
     if source.endswith(".gguf"):
         options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
         source = str(Path(source).parent)
-    load = f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})"
-    lines = [load, f"model = PeftModel.from_pretrained(model, '{newest / 'adapter'}')"]
-    if config.lora is None:
-        lines = [f"model = AutoModelForCausalLM.from_pretrained('{newest / 'model'}')"]
+    classes = ["AutoModelForCausalLM", "AutoTokenizer"]
+    classes += [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
+    result = newest / ("adapter" if config.lora else "model")
+    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
+             f"tokenizer = AutoTokenizer.from_pretrained('{result}')"]
+    if config.lora:
+        lines += ["from peft import PeftModel",
+                  f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})",
+                  f"model = PeftModel.from_pretrained(model, '{result}')"]
+    else:
+        lines += [f"model = AutoModelForCausalLM.from_pretrained('{result}')"]
     head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
     return "\n    ".join([head, *lines])
 
@@ -154,7 +163,9 @@ def write_report(folder: Path, config: Config, summary: dict, metrics: list[dict
         pairs = zip(skill_rows(summary["before"]), skill_rows(summary["after"]))
         body = [f"| {what.strip()} | {percent(x)} | {percent(y)} |" for (what, x), (_, y) in pairs]
         parts.append("\n".join(["| held out, % | before | after |", "|---|---|---|", *body]))
-    parts.append(f"{spent(summary)}. Seed {config.seed}, model {config.model}, data {config.data}.")
+    warmup = config.warmup
+    warm = f" Before: after a warm-up of {warmup.steps} steps on {warmup.data}." if warmup.data else ""
+    parts.append(f"{spent(summary)}. Seed {config.seed}, model {config.model}, data {config.data}.{warm}")
     for when, stories in examples.items():
         parts.append(f"## What the model says {when} training")
         parts += ["\n".join(transcript(story)) for story in stories]

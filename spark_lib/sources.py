@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from spark_lib.config import ConfigError
-from spark_lib.fields import Row, rows_of_records
+from spark_lib.fields import Row, rows_of_records, solution_of
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "validation": "validation",
@@ -238,11 +238,17 @@ def generated(task: str, options: str) -> tuple[Row, ...]:
 
     try:
         entries = reasoning_gym.create_dataset(task, **json.loads(options))
-        return tuple(Row(f"{task}, entry {i}", entries[i]["question"].strip(), entries[i]["answer"].strip())
-                     for i in range(len(entries)))
+        return tuple(row_of_entry(f"{task}, entry {i}", entries[i]) for i in range(len(entries)))
     except (AssertionError, TypeError, ValueError) as error:  # how its config classes refuse a value
         reason = one_line(error) or "a value out of range"
         raise ConfigError(f"data_options: {task} does not take {options}: {reason}") from error
+
+
+def row_of_entry(where: str, entry: dict) -> Row:
+    """gsm_symbolic works its problems out in its metadata; the other tasks tell the answer only."""
+    answer = entry["answer"].strip()
+    solution = solution_of(entry["metadata"].get("answer_cot"), answer)
+    return Row(where, entry["question"].strip(), answer, solution=solution)
 
 
 def one_line(error: BaseException) -> str:

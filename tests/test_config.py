@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_lib.config import Config, ConfigError, Eval, Lora, Recycle, Weights, help_text, leaves, load_config
+from spark_lib.config import Config, ConfigError, Eval, Lora, Recycle, Warmup, Weights, help_text, leaves, load_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.yaml"))
 
@@ -63,6 +63,7 @@ def yaml_file(tmp_path):
         (["recycle.shares.reflect=-1"], "recycle.shares"),
         (["judge_share=1"], "judge_share"),
         (["lora.dropout=1"], "lora.dropout"),
+        (["warmup.steps=0"], "warmup.steps"),
         (["max_sampled_tokens=0"], "max_sampled_tokens"),
         # none of the choices
         (["recycle.view=answers"], "recycle.view"),
@@ -74,6 +75,7 @@ def yaml_file(tmp_path):
         (["log_with=paper"], "log_with"),
         # each by itself fine, together not
         (["judge_loss=sft", "recycle.kinds=[]"], "judge_loss"),
+        (["warmup.data=a.jsonl", "warmup.kinds=[]"], "warmup.kinds"),
         (["recycle.kinds=[solve]"], "recycle.kinds"),
         (["weights.solve=0", "recycle.kinds=[]"], "weights.solve"),
         (["judge_share=0"], "judge_share"),
@@ -175,8 +177,9 @@ def test_the_quickstart_is_the_default():
 def test_help_lists_every_key_with_its_default_and_meaning():
     """Guards --help, the reference of all keys: a new field cannot be forgotten."""
     text = help_text()
-    keys = [f.name for section in (Config, Recycle, Weights, Lora, Eval) for f in dataclasses.fields(section)]
-    assert len(leaves()) == len(keys) - 4  # all but the sections themselves
+    sections = (Config, Recycle, Weights, Lora, Eval, Warmup)
+    keys = [f.name for section in sections for f in dataclasses.fields(section)]
+    assert len(leaves()) == len(keys) - 5  # all but the sections themselves
     for name, f in leaves().items():
         assert f"\n  {name} = " in text
         assert len(f.metadata["meaning"]) > 3 and f.metadata["meaning"] in text

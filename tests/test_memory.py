@@ -30,6 +30,9 @@ SHAPES = {
     "gsm8k_qwen2.5_1.5b": (12, hf.Qwen2Config(
         hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
         tie_word_embeddings=True, **QWEN)),
+    "qwen2.5_coder_1.5b": (8, hf.Qwen2Config(
+        hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
+        tie_word_embeddings=True, **QWEN)),
     "spark_7b": (24, hf.Qwen2Config(
         hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
         **QWEN | {"vocab_size": 152064})),
@@ -224,7 +227,8 @@ def test_the_cache_as_planned_is_the_cache_that_sampling_fills(name):
 @pytest.mark.parametrize("lora", [Lora(r=4), None], ids=["adapter", "all weights"])
 def test_activations_as_planned_are_those_that_training_keeps(name, lora, tmp_path, tokenizer):
     """Against the tensors that a real forward pass saves, with PyTorch's own attention kernel. A part missing from the
-    plan (a text's copy of its prompt's keys, the repeated keys) is far more than 5 %."""
+    plan (a text's copy of its prompt's keys, the repeated keys) is far more than 5 %. All weights are fp32 and learn
+    under autocast: their copies in bf16 are kept, and what is between the layers is fp32."""
     hf.AutoModelForCausalLM.from_config(TINY_SHAPES[name]).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model, _ = load_model(Config(model=str(tmp_path), lora=lora))
@@ -240,7 +244,9 @@ def test_activations_as_planned_are_those_that_training_keeps(name, lora, tmp_pa
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    dtype = torch.bfloat16 if lora is None else torch.float32
+    autocast = torch.autocast("cpu", dtype, enabled=lora is None)
+    with autocast, saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden_states(base, batch)
     masks = {mask.untyped_storage()._cdata: mask.untyped_storage().nbytes()
              for pair in batch.masks.values() for mask in pair}
@@ -249,7 +255,7 @@ def test_activations_as_planned_are_those_that_training_keeps(name, lora, tmp_pa
         shadow = hf.AutoModelForCausalLM.from_config(TINY_SHAPES[name])
         shadow = memory.add_adapter(shadow.requires_grad_(False), Config(lora=lora)) if lora else shadow
     lean_lora(shadow)
-    activations, of_masks = kept_bytes(shadow, rows)
+    activations, of_masks = kept_bytes(shadow, rows, dtype)
     assert activations == pytest.approx(real, rel=0.05)
     assert of_masks == sum(masks.values())
 
@@ -275,6 +281,23 @@ def test_every_switch_saves_what_it_is_for():
     assert sizes(max_rows=16)[1] < sampling
     full = sizes(lora=None)
     assert sizes(lora=None, optimizer="adamw_8bit")[0] < full[0] and sizes(lora=None, beta=0.0)[0] < full[0]
+
+
+def test_all_weights_and_quantised_layers_need_more():
+    """Guards lora: null, whose fp32 weights are computed with as copies in bf16: of the head beside a chunk of logits,
+    and of every layer until the forward pass ends, even where activations are dropped. And NF4, which is made dense
+    layer by layer."""
+
+    def learning(**settings) -> dict[str, float]:
+        made = plan_of(TINY_SHAPES["llama"], Config(max_new_tokens=8, micro_batch_tokens=512, **settings)).learning
+        return {part.split(",")[0]: size for part, size in made.items()}
+
+    dense, full, dropped = learning(), learning(lora=None), learning(lora=None, activation_checkpointing=True)
+    linear = 3 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+    assert full["logits"] - dense["logits"] == 2 * 100 * 64
+    inputs = round(dropped["activations"] - full["activations"] / 3 - 2 * linear)  # 4 bytes x 3 layers x 64 x tokens
+    assert inputs % (4 * 3 * 64) == 0 and 0 < inputs <= 4 * 3 * 64 * 512
+    assert learning(quantization="nf4")["one layer"] == 2 * 64 * 128 and "one layer" not in dense
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -1,5 +1,6 @@
 """Loading, quantisation, adapters, what is sampled with, and what a run leaves for other programs."""
 
+import itertools
 import json
 import os
 import time
@@ -131,6 +132,33 @@ def test_any_causal_model_trains_and_comes_back(tiny, tokenizer, tmp_path, name)
     plain = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert greedy(plain, hf.AutoTokenizer.from_pretrained(tmp_path / "merged")) == expected
     assert_close(logits(plain), logits(model), atol=1e-4, rtol=1e-4)
+
+
+def test_a_hub_id_brings_weights_and_configuration_and_no_code(checkpoint, tmp_path, monkeypatch):
+    """Guards a hub model: pickles, code and other formats in subfolders are not even downloaded; plan=true leaves the
+    weights where they are."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    files |= dict.fromkeys(["pytorch_model.bin", "modeling_x.py", "consolidated.safetensors", "onnx/model.onnx",
+                            "original/model.safetensors"], b"no")
+    asked = []
+
+    def snapshot_download(name, allow_patterns, ignore_patterns):
+        asked.append(name)
+        folder = tmp_path / f"{len(asked)}"
+        folder.mkdir()
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (folder / file).write_bytes(files[file])
+        return str(folder)
+
+    monkeypatch.setattr(model_module, "snapshot_download", snapshot_download)
+    model, _ = load_base("owner/name")
+    assert torch.equal(logits(model.eval()), logits(load_base(str(checkpoint))[0].eval()))
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {path.name for path in checkpoint.iterdir()}
+    plan_folder, _ = model_module.locate("owner/name", weights=False)
+    names = {path.name for path in Path(plan_folder).iterdir()}
+    assert "config.json" in names and "model.safetensors" not in names and asked == ["owner/name"] * 2
 
 
 def write_gguf(path: Path, model, tokenizer) -> None:
@@ -420,6 +448,28 @@ def test_paging_without_a_gpu_is_an_error():
 SMALL = ["max_steps=2", "problems_per_step=4", "judge_share=0.4", "eval.limit=0", "run_name=a", "lr=4e-3"]
 
 
+def run_printed_lines(said: str):
+    """(model, tokenizer) by the Python that a run prints at its end, pasted into an empty program."""
+    lines = said.split("load the result with transformers and peft:\n")[1].splitlines()
+    names: dict = {}
+    exec("\n".join(line.strip() for line in itertools.takewhile(lambda line: line.startswith("    "), lines)), names)
+    return names["model"], names["tokenizer"]
+
+
+def test_the_result_of_a_gguf_base_is_loaded_as_printed(checkpoint, tokenizer, tmp_path, monkeypatch, capsys):
+    """Guards the longest of those lines: file name, folder and dequantisation."""
+    from train import main
+
+    write_gguf(tmp_path / "tiny.gguf", load_base(str(checkpoint))[0], tokenizer)
+    monkeypatch.chdir(tmp_path)
+    main([*SMALL, "max_steps=1", "max_new_tokens=8", "recycle.kinds=[]", f"model={tmp_path / 'tiny.gguf'}"])
+    out = capsys.readouterr()
+    theirs, their_tokenizer = run_printed_lines(out.out + out.err)
+    loaded, tokenizer = load_trained("runs/a")
+    assert torch.equal(logits(theirs.eval()), logits(loaded))
+    assert encode_prompt(their_tokenizer, "1 + 2 = ?") == encode_prompt(tokenizer, "1 + 2 = ?")
+
+
 @pytest.mark.parametrize("words", [
     ["quantization=nf4", "optimizer=adamw_8bit", "activation_checkpointing=true", "warmup_steps=2"],
     ["quantization=int8", "dense_sampling=false"],
@@ -435,14 +485,11 @@ def test_a_run_learns_and_other_programs_can_use_the_result(tmp_path, monkeypatc
     out = capsys.readouterr()
     rows = [json.loads(line) for line in open("runs/a/metrics.jsonl")]
     assert rows[1]["update/rows"] > 0 and rows[1]["update/kl"] > 0
-    lines = [line.strip() for line in (out.out + out.err).splitlines() if line.startswith("    model = ")]
-    assert len(lines) == (1 if "lora=null" in words else 2)
-    names = {"AutoModelForCausalLM": hf.AutoModelForCausalLM, "BitsAndBytesConfig": hf.BitsAndBytesConfig,
-             "PeftModel": PeftModel}
-    exec("\n".join(lines), names)
+    theirs, their_tokenizer = run_printed_lines(out.out + out.err)
     loaded, tokenizer = load_trained("runs/a")
-    theirs = names["model"].float().eval() if "lora=null" in words else names["model"].eval()
-    assert greedy(theirs, tokenizer) == greedy(loaded, tokenizer)
+    theirs = theirs.float() if "lora=null" in words else theirs
+    assert isinstance(theirs, PeftModel) == ("lora=null" not in words)
+    assert greedy(theirs.eval(), their_tokenizer) == greedy(loaded, tokenizer)
     plain = hf.AutoModelForCausalLM.from_pretrained("runs/a/merged").eval()
     assert not any(is_quantised(module) for module in plain.modules())
     with merged(loaded):
