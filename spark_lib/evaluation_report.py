@@ -171,7 +171,7 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
         title = f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}"
         page += [f"## {title}", *map(markdown, blocks)]
         page += [f"![{figure}]({figure})" for figure in write_figures(folder, name, found)]
-        page += ["\n".join(transcript(story)) for story in done.stories[name]]
+        page += ["\n".join(transcript(story, folder)) for story in done.stories[name]]
         text += [title, *map(table, blocks)]
     (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     return "\n\n".join(text)

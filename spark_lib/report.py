@@ -1,6 +1,8 @@
 """What the user sees: the progress line, warnings, the final table, report.md and report.png."""
 
+import base64
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +11,10 @@ matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
 from spark_lib.config import Config
+from spark_lib.model import shape_of
 from spark_lib.problems import KINDS
+from spark_lib.prompts import MARK, without
+from spark_lib.vision import sees_images
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")
@@ -83,17 +88,18 @@ def spent(summary: dict) -> str:
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    source = "spark_lib/starter_model" if config.model == "starter" else config.model
+    source = f"spark_lib/{config.model}_model" if config.model in ("starter", "starter_vl") else config.model
+    auto = "AutoModelForImageTextToText" if sees_images(shape_of(config.model)) else "AutoModelForCausalLM"
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]
     if source.endswith(".gguf"):
         options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
         source = str(Path(source).parent)
-    load = f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})"
+    load = f"model = {auto}.from_pretrained('{source}'{options})"
     lines = [load, f"model = PeftModel.from_pretrained(model, '{newest / 'adapter'}')"]
     if config.lora is None:
-        lines = [f"model = AutoModelForCausalLM.from_pretrained('{newest / 'model'}')"]
+        lines = [f"model = {auto}.from_pretrained('{newest / 'model'}')"]
     head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
     return "\n    ".join([head, *lines])
 
@@ -157,14 +163,21 @@ def write_report(folder: Path, config: Config, summary: dict, metrics: list[dict
     parts.append(f"{spent(summary)}. Seed {config.seed}, model {config.model}, data {config.data}.")
     for when, stories in examples.items():
         parts.append(f"## What the model says {when} training")
-        parts += ["\n".join(transcript(story)) for story in stories]
+        parts += ["\n".join(transcript(story, folder)) for story in stories]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def transcript(story: dict) -> list[str]:
-    """One held-out problem as Markdown: what was asked, every turn of the model, and whether it was right."""
+def transcript(story: dict, folder: Path | None = None) -> list[str]:
+    """One held-out problem as Markdown: what was asked, every turn of the model, and whether it was right. With a
+    folder for the report, its pictures are written to <folder>/pictures and shown."""
     names = {"solve": "answer", "pointwise": "own verdict", "reflect": "reflection"}
-    lines = [f"**{story['question']}** (reference: {story['answer']})", ""]
+    lines = [f"**{without(story['question'], [MARK])}** (reference: {story['answer']})", ""]
+    for picture in story["pictures"] if folder else ():
+        content = base64.b64decode(picture)
+        file = folder / "pictures" / f"{hashlib.sha256(content).hexdigest()[:12]}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        lines += [f"![the picture](pictures/{file.name})", ""]
     for turn in story["turns"]:
         # Model output is untrusted text: in a code block of its own it cannot become part of the page.
         text = (f"      {line}" for line in turn["text"].splitlines())
