@@ -31,7 +31,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spark_lib.config import ConfigError
 from spark_lib.rollout import Rollout, base_of
-from spark_lib.vision import Seen, text_positions, token_embeddings
+from spark_lib.vision import Seen, packed_positions, token_embeddings
 
 LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time, or fewer:
 LOGIT_NUMBERS = 2**26  # so that there are no more than these; at the peak each costs some 18 bytes
@@ -168,7 +168,8 @@ def pack(rows: list[Row], device="cpu") -> Batch:
     """
     flat = [(i, response) for i, row in enumerate(rows) for response in row.responses]
     ids = [token for row in rows for token in row.prompt] + [token for _, response in flat for token in response]
-    positions = positions_of(rows, flat)
+    prompts_seen = [(len(row.prompt), row.seen) for row in rows]
+    positions = packed_positions(prompts_seen, [(i, len(response)) for i, response in flat])
 
     def tensor(values: list) -> torch.Tensor:
         return torch.tensor(values, device=device)
@@ -196,19 +197,6 @@ def pack(rows: list[Row], device="cpu") -> Batch:
         seen=[seen for _, seen in shown],
         places=torch.cat([first + seen.places for first, seen in shown]).to(device) if shown else None,
     )
-
-
-def positions_of(rows: list[Row], flat: list[tuple[int, list[int]]]) -> torch.Tensor:
-    """(1, T) positions of all prompts, then of all responses, (row, tokens) pairs; (3, 1, T) where images have places
-    in a plane (M-RoPE): a response then goes on from the largest of its prompt's."""
-    spatial = next((row.seen.positions for row in rows if row.seen), None) is not None
-    if not spatial:
-        positions = [j for row in rows for j in range(len(row.prompt))]
-        positions += [len(rows[i].prompt) + j for i, response in flat for j in range(len(response))]
-        return torch.tensor([positions])
-    of_prompts = [row.seen.positions if row.seen else torch.arange(len(row.prompt)).expand(3, -1) for row in rows]
-    of_responses = [text_positions(of_prompts[i], len(response)) for i, response in flat]
-    return torch.cat(of_prompts + of_responses, 1)[:, None]
 
 
 def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:

@@ -27,8 +27,8 @@ from spark_lib.shapes import COLORS, EMPTY, MOST, SHAPES, Scene, draw, scene
 from spark_lib.starter import Teacher, drill, laid_out, learn, lesson_about, padded, probe_problem, thirds
 
 FOLDER = Path(__file__).with_name("starter_vl_model")
-PRACTICE, DECAY = 800, 300  # steps of the cold start's second and third phase, see starter.teach
-LOOKS = 150  # steps in which the vision tower alone learns to name cells
+PRACTICE, DECAY = 300, 200  # steps of the cold start's second and third phase, see starter.teach
+LOOKS = 100  # steps in which the vision tower alone learns to name cells
 PICTURE = "<|vision_start|>" + "<|image_pad|>" * 9 + "<|vision_end|>"  # one token for each of its cells
 NAMES = [EMPTY, *((color, shape) for color in COLORS for shape in SHAPES)]
 CHAT_TEMPLATE = (
@@ -161,7 +161,7 @@ def hidden_states(model, processor, part: tuple, rng: random.Random) -> torch.Te
     return model.get_decoder()(inputs_embeds=embeddings, position_ids=positions).last_hidden_state
 
 
-def probe(model, processor, count: int = 96, kinds: tuple[str, ...] = KINDS) -> dict[str, float]:
+def probe(model, processor, count: int = 40, kinds: tuple[str, ...] = KINDS) -> dict[str, float]:
     """Accuracy of each kind at T = 1, on validation pictures."""
     rng, problems = random.Random("probe"), []
     for kind in kinds:

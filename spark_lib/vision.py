@@ -156,6 +156,17 @@ def text_positions(prompt: torch.Tensor, tokens: int) -> torch.Tensor:
     return (prompt.max() + 1 + torch.arange(tokens)).expand(3, -1)
 
 
+def packed_positions(prompts: list[tuple[int, Seen | None]], responses: list[tuple[int, int]]) -> torch.Tensor:
+    """(1, T) positions of all prompts, then of all responses, which go on from their prompt's end; (3, 1, T) where some
+    prompt has M-RoPE positions. prompts: length and what is seen; responses: the number of their prompt, length."""
+    if not any(seen and seen.positions is not None for _, seen in prompts):
+        positions = [j for length, _ in prompts for j in range(length)]
+        return torch.tensor([positions + [prompts[i][0] + j for i, length in responses for j in range(length)]])
+    of_prompts = [seen.positions if seen else torch.arange(length).expand(3, -1) for length, seen in prompts]
+    of_responses = [text_positions(of_prompts[i], length) for i, length in responses]
+    return torch.cat(of_prompts + of_responses, 1)[:, None]
+
+
 def content_of(prompt: str, images: list[Image.Image], clean) -> list[dict]:
     """The parts of a user message: the images at their marks, those without one first, and between them the text,
     passed through `clean`. Marks in excess are text: the last ones are the question's."""
