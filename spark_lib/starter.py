@@ -21,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -287,22 +288,22 @@ def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
         batch = batch_of_lessons(tokenizer, 32, mix, SLOPPY if sloppy else FAULTLESS, rng)
         return learn(batch, model.lm_head, lambda part: model.model(input_ids=part[0]).last_hidden_state)
 
-    teach(model, lessons, lambda kinds: probe(model, tokenizer, kinds=kinds), PRACTICE, DECAY, max_steps, lr)
+    teach(model, lessons, partial(probe, model, tokenizer), SKILLED, PRACTICE, DECAY, max_steps, lr)
     return model.eval(), tokenizer
 
 
 def teach(
-    model, lessons: Callable, probe: Callable, practice: int, decay: int, max_steps: int, lr: float
+    model, lessons: Callable, probe: Callable, skilled: float, practice: int, decay: int, max_steps: int, lr: float
 ) -> None:
     """Supervised learning in three phases.
 
     1. A faultless teacher solves, until the probe says that the skill has arrived. It comes in one sudden transition at
        a step that no one can predict: a probe must end the phase, and stopping early is no way to partial skill.
     2. The faultless teacher also judges and reflects, at half the learning rate, for `practice` steps at least and
-       until the probe says that every kind has arrived; starters that left this phase earlier made weaker judges.
+       until the probe says that every kind is at `skilled`; starters that left this phase earlier made weaker judges.
     3. `decay` steps of the sloppy teacher, while the learning rate falls to zero.
 
-    lessons(mix, sloppy): the loss of a batch, after its backward pass; probe(kinds): accuracy by kind. Raises
+    lessons(mix, sloppy): the loss of a batch, after its backward pass; probe(kinds=...): accuracy by kind. Raises
     RuntimeError if that takes more than `max_steps`.
     """
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -316,13 +317,13 @@ def teach(
         optimizer.zero_grad()
         practice, left = practice - (phase == 2), left - (phase == 3)
         if step % 50 == 49 or left == 0:
-            skills = probe(("solve",) if phase == 1 else KINDS)
+            skills = probe(kinds=("solve",) if phase == 1 else KINDS)
             print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, "
                   + ", ".join(f"{kind} {skill:.0%}" for kind, skill in skills.items()), flush=True)
             if left == 0:
                 return
             arrived = phase == 1 and skills["solve"] >= ARRIVED
-            if arrived or phase == 2 and practice <= 0 and min(skills.values()) >= SKILLED:
+            if arrived or phase == 2 and practice <= 0 and min(skills.values()) >= skilled:
                 phase += 1
     raise RuntimeError(f"The cold start stood in phase {phase} of 3 after {max_steps} steps; try another seed")
 

@@ -13,6 +13,7 @@ import random
 import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from spark_lib.shapes import COLORS, EMPTY, MOST, SHAPES, Scene, draw, scene
 from spark_lib.starter import Teacher, drill, laid_out, learn, lesson_about, padded, probe_problem, thirds
 
 FOLDER = Path(__file__).with_name("starter_vl_model")
-PRACTICE, DECAY = 300, 200  # steps of the cold start's second and third phase, see starter.teach
+PRACTICE, DECAY, SKILLED = 300, 250, 0.5  # of the cold start's second and third phase, see starter.teach
 LOOKS = 100  # steps in which the vision tower alone learns to name cells
 PICTURE = "<|vision_start|>" + "<|image_pad|>" * 9 + "<|vision_end|>"  # one token for each of its cells
 NAMES = [EMPTY, *((color, shape) for color in COLORS for shape in SHAPES)]
@@ -186,7 +187,7 @@ def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
         batch = batch_of_lessons(processor.tokenizer, 32, mix, SLOPPY if sloppy else FAULTLESS, rng)
         return learn(batch, model.lm_head, lambda part: hidden_states(model, processor, part, rng))
 
-    starter.teach(model, lessons, lambda kinds: probe(model, processor, kinds=kinds), PRACTICE, DECAY, max_steps, lr)
+    starter.teach(model, lessons, partial(probe, model, processor), SKILLED, PRACTICE, DECAY, max_steps, lr)
     return model.requires_grad_(True).eval(), processor
 
 

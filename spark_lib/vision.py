@@ -101,8 +101,9 @@ def load_processor(folder: str, config, max_pixels: int):
     if hasattr(processor.image_processor, "merge_size"):  # Qwen: sizes are numbers of pixels
         size["longest_edge"] = min(size["longest_edge"], max_pixels)
         size["shortest_edge"] = min(size["shortest_edge"], max_pixels)
-    elif set(size) == {"longest_edge"}:  # Idefics3 and SmolVLM: a side, to which images are enlarged
-        size["longest_edge"] = min(size["longest_edge"], math.isqrt(max_pixels))
+    elif hasattr(processor.image_processor, "max_image_size"):  # Idefics3, SmolVLM: a side, enlarged to whole tiles
+        tile = processor.image_processor.max_image_size["longest_edge"]
+        size["longest_edge"] = min(size["longest_edge"], max(1, math.isqrt(max_pixels) // tile) * tile)
     return processor
 
 
