@@ -21,11 +21,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from spark_lib import assessment, benchmarks, evaluation_report, metrics
+from spark_lib import assessment, benchmarks, evaluation_report, metrics, vision
 from spark_lib.checkpoints import load_trained
 from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
 from spark_lib.evaluation import examples
 from spark_lib.lean import keep_freed_memory
+from spark_lib.model import shape_of
 from spark_lib.predictions import Predictions
 from spark_lib.problems import Problem, load_problems
 from spark_lib.rewards import load_rule
@@ -52,7 +53,7 @@ def config_of(target: str, settings: Evaluation) -> Config:
     config = load_config([str(Path(target) / "config.yaml")]) if is_run(target) else Config(model=target)
     if settings.view:
         config.recycle.view = settings.view
-    names = ("data", "temperature", "max_new_tokens", "verifier")
+    names = ("data", "temperature", "max_new_tokens", "max_pixels", "verifier")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
     return dataclasses.replace(config, seed=0, **given)  # runs of different seeds are evaluated with the same numbers
 
@@ -64,7 +65,9 @@ def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, dict[str, 
                                  options=config.data_options, check=config.verifier is None)
         return {Path(config.data).stem: problems}, {}
     names = benchmarks.chosen(settings.suite, settings.benchmarks)
-    benchmarks.refuse_without_vision(names)
+    for target in filter(None, (settings.model, settings.baseline)):
+        if not vision.sees_images(shape_of(config_of(target, settings).model)):
+            benchmarks.refuse_without_vision(names)
     sets, notes = {}, {}
     for name in names:
         sets[name], lost = benchmarks.reachable(
@@ -86,12 +89,13 @@ def fingerprint(model) -> str:
 
 def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
     """All that the predictions depend on."""
-    asked = repr([(name, p.prompt, p.answer, p.choices) for name, problems in sets.items() for p in problems])
+    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)))
+                  for name, problems in sets.items() for p in problems])
     names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
     return {
         **{name: getattr(settings, name) for name in names}, "view": config.recycle.view,
         "right_at": config.recycle.right_at, "temperature": config.temperature, "verifier": config.verifier,
-        "max_new_tokens": config.max_new_tokens, "weights": fingerprint(model),
+        "max_new_tokens": config.max_new_tokens, "max_pixels": config.max_pixels, "weights": fingerprint(model),
         "problems": hashlib.sha256(asked.encode()).hexdigest()[:16],
     }
 
@@ -127,7 +131,7 @@ def evaluate(
     target: str, sets: Sets, settings: Evaluation, config: Config, accelerator: Accelerator
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
-    model, tokenizer = load_trained(target, accelerator.device, settings.quantization)
+    model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]

@@ -23,9 +23,10 @@ from spark_lib.optimizers import learning_rate, make_optimizer
 from spark_lib.problems import Problem, load_problems, problems_of_step
 from spark_lib.recycle import recycle
 from spark_lib.rewards import load_rule
-from spark_lib.rollout import Rollout, encode_prompt
+from spark_lib.rollout import Rollout, encode
 from spark_lib.run import Clock, Run
 from spark_lib.sampler import Sampler
+from spark_lib.vision import text_tokenizer
 from spark_lib.warmup import lessons, warm_up
 
 
@@ -93,10 +94,11 @@ class Spark:
         """
         config, model, accelerator = self.config, self.model, self.accelerator
         rows = rows_of_groups(groups, config)
-        targets = [self.tokenizer.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
-        pairs = [(encode_prompt(self.tokenizer, p.prompt), t + [self.tokenizer.eos_token_id])
-                 for p, t in zip(demonstrations, targets)]
-        rows += rows_of_demonstrations(pairs, config.weights.imitation)
+        text = text_tokenizer(self.tokenizer)
+        targets = [text.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
+        shown = [encode(model, self.tokenizer, problem) for problem in demonstrations]
+        triples = [(ids, target + [text.eos_token_id], seen) for (ids, seen), target in zip(shown, targets)]
+        rows += rows_of_demonstrations(triples, config.weights.imitation)
         if not rows:
             return {"update/rows": 0}
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]

@@ -18,7 +18,7 @@ from pathlib import Path
 from spark_lib import equivalence, prompts, scoring, seeds
 from spark_lib.config import ConfigError
 from spark_lib.problems import Problem
-from spark_lib.tables import open_image, read_table
+from spark_lib.tables import image_of, read_table
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -293,18 +293,15 @@ def problems_of(name: str, row: dict, number: int, folder: Path, seed: int) -> l
         made = (benchmark.build or asked)(row, benchmark, seed)
         found = [row.get(field) for field in benchmark.images]
         nested = [image if isinstance(image, list) else [image] for image in found]
-        images = [open_image(image, folder) for several in nested for image in several if image is not None]
+        images = [image_of(image, folder) for several in nested for image in several if image is not None]
         if benchmark.images and not images:
             raise ValueError(f"no image in {' or '.join(benchmark.images)}")
     except (ValueError, SyntaxError, IndexError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError(f"benchmarks: {name}, row {number}: {type(error).__name__}: {error}") from error
     meta = {"benchmark": name, "row": number, "subset": row.get(benchmark.subset)}
     meta |= {key: row[key] for key in benchmark.keep}
-    if images:
-        meta["images"] = images
-    return [
-        Problem(p.prompt, p.answer, p.kind, images[0] if images else None, p.choices, meta | p.meta) for p in made
-    ]
+    image = None if not images else images[0] if len(images) == 1 else tuple(images)
+    return [Problem(p.prompt, p.answer, p.kind, image, p.choices, meta | p.meta) for p in made]
 
 
 def reachable(name: str, problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:

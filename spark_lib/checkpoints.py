@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from spark_lib.model import dense_weight, is_quantised, load_base, peft_warnings
+from spark_lib.vision import MOST_PIXELS
 
 
 def save_checkpoint(run: Path, step: int, spark, state: dict) -> Path:
@@ -69,17 +70,20 @@ def load_checkpoint(checkpoint: Path, model, optimizer) -> dict:
     return json.loads((checkpoint / "state.json").read_text())
 
 
-def load_trained(folder: str | Path, device: torch.device | str = "cpu", quantization: str = "none"):
+def load_trained(
+    folder: str | Path, device: torch.device | str = "cpu", quantization: str = "none", max_pixels: int = MOST_PIXELS
+):
     """(model, tokenizer) of a run's folder (its last checkpoint, on the base that it was trained on), or of anything
     that load_base takes with `quantization`."""
     checkpoint = last_checkpoint(Path(folder)) if Path(folder).is_dir() else None
     if checkpoint is None:
-        model, tokenizer = load_base(str(folder), device, quantization)
+        model, tokenizer = load_base(str(folder), device, quantization, max_pixels=max_pixels)
         return model.eval(), tokenizer
     if (checkpoint / "model").is_dir():
-        return load_base(str(checkpoint / "model"), device)
+        return load_base(str(checkpoint / "model"), device, max_pixels=max_pixels)
     state = json.loads((checkpoint / "state.json").read_text())
-    model, tokenizer = load_base(warm_base(folder) or state["model"], device, state["quantization"])
+    base = warm_base(folder) or state["model"]
+    model, tokenizer = load_base(base, device, state["quantization"], max_pixels=max_pixels)
     with peft_warnings():
         return PeftModel.from_pretrained(model, checkpoint / "adapter").eval(), tokenizer
 

@@ -14,6 +14,7 @@ import torch
 from spark_lib.loss import Row, micro_batches, pack, response_logprobs
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
+from spark_lib.vision import text_tokenizer
 
 OTHER = {"yes": "no", "no": "yes"}
 
@@ -81,12 +82,14 @@ def yes_probabilities(
     share: the forward passes to do, for one of several processes; the other passes' judgements are None. Whole passes
         are shared out, as a judgement's neighbours change the last digits.
     """
-    found = [continuations(r.response_ids, r.text, tokenizer) if r.finished else None for r in verdicts]
+    found = [continuations(r.response_ids, r.text, text_tokenizer(tokenizer)) if r.finished else None for r in verdicts]
     places = [i for i, parts in enumerate(found) if parts]
     rows = []
     for i in places:
         kept, yes, no = found[i]
-        rows.append(Row(verdicts[i].prompt_ids + verdicts[i].response_ids[:kept], [yes, no], [0.0] * 2, [0.0] * 2, 0.0))
+        verdict = verdicts[i]
+        kept_ids, seen = verdict.response_ids[:kept], verdict.seen and verdict.seen.longer(kept)
+        rows.append(Row(verdict.prompt_ids + kept_ids, [yes, no], [0.0] * 2, [0.0] * 2, 0.0, seen))
     order = sorted(range(len(rows)), key=lambda j: len(rows[j]), reverse=True)  # as micro_batches sorts them
     device, remaining = next(model.parameters()).device, iter(order)
     batches = micro_batches(rows, max([max_tokens, *map(len, rows)]))

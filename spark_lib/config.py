@@ -96,15 +96,17 @@ class Config:
     seed: int = key(0, "every random choice derives from it", 0)
     run_name: str | None = key(None, "folder under runs/; null: named after the config file. An existing one gets -2 …")
     resume: str | None = key(None, "folder of a stopped run to go on with, e.g. runs/quickstart")
-    model: str = key("starter", "'starter', or a causal language model: a folder, a .gguf file or a hub id")
+    model: str = key("starter", "'starter', 'starter_vl', or a causal or vision-language model: a folder, a .gguf "
+                     "file or a hub id")
     quantization: str = key("none", "of the frozen base: nf4 takes a quarter of the memory of bf16, int8 a half",
                             choices=("none", "nf4", "int8"))
     dense_sampling: bool = key(True, "a quantised model samples from a dense copy, made anew each time; false: slower, "
                                "without the copy's memory")
-    data: str = key("arithmetic", "'arithmetic'; a .jsonl, .json, .csv or .parquet file or a folder of them; a hub id "
-                    "'owner/name[:config]'; or 'reasoning_gym:<task>'. See docs/data.md")
+    data: str = key("arithmetic", "'arithmetic' or 'shapes'; a .jsonl, .json, .csv or .parquet file or a folder of "
+                    "them; a hub id 'owner/name[:config]'; or 'reasoning_gym:<task>'. See docs/data.md")
     fields: dict[str, str] = key({}, "where they are not found, the names of the data's fields {prompt, answer, image, "
                                 "solution}")
+    max_pixels: int = key(401_408, "larger images are scaled down to it; with Qwen2.5-VL 784 of them cost a token", 784)
     data_options: dict[str, Any] = key({}, "of a reasoning_gym task: size, seed and its own options, e.g. max_terms")
     warmup: Warmup = key(Warmup, "")
     max_steps: int = key(100, "optimisation steps", 1)
@@ -154,7 +156,7 @@ class Config:
 
 @dataclass
 class Evaluation:
-    """The keys of evaluate.py; null in the last five means: as the run was trained, or Config's default for a model."""
+    """The keys of evaluate.py; null in the last six means: as the run was trained, or Config's default for a model."""
 
     model: str | None = key(None, "a run's folder, or what train.py takes as model; null: the run trained last")
     baseline: str | None = key(None, "another run or model, compared with on the same problems")
@@ -180,6 +182,7 @@ class Evaluation:
     view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
     temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
     max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
+    max_pixels: int | None = key(None, "larger images are scaled down to it", 784)
     verifier: str | None = key(None, "own rule 'file.py:function', as in train.py")
 
 

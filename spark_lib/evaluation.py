@@ -8,7 +8,7 @@
     tts         accuracy after 0, 1, 2 ... rounds of judging the own answer and reflecting on it
 """
 
-from spark_lib import seeds
+from spark_lib import seeds, vision
 from spark_lib.problems import Problem
 from spark_lib.recycle import recycle_kind
 from spark_lib.reflect import Sampler, judge_and_reflect
@@ -21,13 +21,16 @@ PER_PROBLEM = 4  # responses from which the candidates of the judge problems are
 def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
     """Held-out judge problems, as many of each kind as there are problems, about answers of the present model.
 
-    Made once, by the model before training, and kept as plain rows: before and after are asked the same.
+    Made once, by the model before training, and kept as plain rows: before and after are asked the same. "problem" is
+    the place of the one that they are about, whose images they show.
     """
     groups = roll(problems, PER_PROBLEM, "candidates") if problems else []
     rng = seeds.rng(config.seed, "judge set")
     kinds = ("pointwise", "pairwise", "reflect")
     made = [p for kind in kinds for p in recycle_kind(kind, len(problems), groups, rng, config.recycle)]
-    return [{"prompt": p.prompt, "answer": p.answer, "kind": p.kind, "choices": p.choices} for p in made]
+    place = {id(r): i for i, group in enumerate(groups) for r in group}
+    return [{"prompt": p.prompt, "answer": p.answer, "kind": p.kind, "choices": p.choices,
+             "problem": place[id(p.meta["candidates"][0])]} for p in made]
 
 
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
@@ -35,7 +38,8 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
     problems with everything that was said about them}. Without problems, {"skills": None, "examples": []}."""
     if not problems:
         return {"skills": None, "examples": []}
-    judged = [Problem(**row | {"choices": tuple(row["choices"])}) for row in judge_rows]
+    judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
+              for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
     view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
     history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
@@ -73,7 +77,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
             right = answer_right = turn.reward >= right_at
         told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
     first = turns[0].problem
-    return {"question": first.meta["question"], "answer": first.answer, "turns": told}
+    pictures = [vision.thumbnail(image) for image in vision.images_of(first)]
+    return {"question": first.meta["question"], "answer": first.answer, "turns": told, "pictures": pictures}
 
 
 def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:

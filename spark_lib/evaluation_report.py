@@ -204,7 +204,7 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
         page += [f"## {title}", *notes, *map(markdown, blocks)]
         page += [START_POINTS] * ("equal_tokens" in found)
         page += write_figures(folder, name, found)
-        page += ["\n".join(transcript(story)) for story in done.stories[name]]
+        page += ["\n".join(transcript(story, folder)) for story in done.stories[name]]
         text += [title, *notes, *map(table, blocks)]
     (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     return "\n\n".join(text)

@@ -4,7 +4,6 @@ Known are the layouts of GSM8K, Spark-Data, ViRL39K and SimpleRL-Zoo and the usu
 tells the names of any other.
 """
 
-import io
 import json
 import math
 import re
@@ -12,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from spark_lib.config import ConfigError
+from spark_lib.prompts import MARK
 from spark_lib.verify import extract_boxed
+from spark_lib.vision import load_image
 
 # Tried in this order; a dot reaches into an object. SimpleRL-Zoo has a "prompt" as well, in one model's template.
 NAMES = {
@@ -54,8 +53,8 @@ def rows_of_records(
         question, images = question_of(value_of(record, names["prompt"]), names["prompt"], where)
         images = images or image_list(names["image"] and value_of(record, names["image"]))
         images = [image_of(image, folder, where) for image in images]
-        if len(images) == 1:  # with several, the marks say which stands where
-            question = question.replace("<image>", "").strip()
+        if len(images) == 1 >= question.count(MARK):  # with several, the marks say which stands where
+            question = question.replace(MARK, "").strip()
         image = None if not images else images[0] if len(images) == 1 else tuple(images)
         answer = answer_of(value_of(record, names["answer"]), names["answer"], where)
         solution = solution_of(names["solution"] and value_of(record, names["solution"]), answer)
@@ -107,7 +106,8 @@ def question_of(value: object, name: str, where: str) -> tuple[str, list]:
         if not (isinstance(parts, list) and all(isinstance(part, dict) for part in parts)):
             raise ConfigError(f"data: {where}: the content of '{name}' should be a text or a list, got {parts!r:.80}")
         images = [part.get("image") for part in parts if part.get("type") == "image"]
-        value = "\n".join(str(part.get("text")) for part in parts if part.get("type") == "text")
+        texts = {"image": lambda part: MARK, "text": lambda part: str(part.get("text"))}
+        value = "\n".join(texts[part["type"]](part) for part in parts if part.get("type") in texts)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"data: {where}: expected a text as '{name}', got {value!r:.80}")
     return value.strip(), images
@@ -158,11 +158,16 @@ def image_of(value: object, folder: Path, where: str) -> str | bytes:
     return str(folder / value)
 
 
-def opened(image: object, where: str) -> object:
-    """The `image` of a Problem: a path as it is; bytes as a PIL image, which decodes its pixels when first used."""
-    if isinstance(image, tuple):
-        return tuple(opened(one, where) for one in image)
-    try:
-        return Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
-    except OSError as error:
-        raise ConfigError(f"data: {where}: the image is of no known format") from error
+def unreadable(row: Row) -> str | None:
+    """What is wrong with the images of a row: one is missing, broken, cut short or absurdly large; else None."""
+    images = () if row.image is None else row.image if isinstance(row.image, tuple) else (row.image,)
+    if row.question.count(MARK) > len(images):
+        return f"{row.where}: the question has {row.question.count(MARK)} {MARK} marks for {len(images)} images"
+    for image in images:
+        try:
+            load_image(image)
+        except (OSError, ValueError, SyntaxError) as error:  # PIL's for a broken PNG is a SyntaxError
+            name = image if isinstance(image, str) else "the image"
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+            return f"{row.where}: {name}: {reason}"
+    return None

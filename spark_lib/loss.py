@@ -30,7 +30,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spark_lib.config import ConfigError
-from spark_lib.rollout import Rollout
+from spark_lib.rollout import Rollout, base_of
+from spark_lib.vision import Seen, packed_positions, token_embeddings
 
 LOGIT_CHUNK = 2048  # response tokens whose logits (tokens x vocabulary) exist at a time, or fewer:
 LOGIT_NUMBERS = 2**26  # so that there are no more than these; at the peak each costs some 18 bytes
@@ -59,13 +60,14 @@ def token_weights(lengths: list[int], loss: str, max_new_tokens: int) -> list[fl
 class Row:
     """One training row: a prompt, some responses to it, and per response its advantage and token weight.
 
-    beta is the weight of the KL term for the whole row."""
+    beta is the weight of the KL term for the whole row; seen: what the prompt shows of images."""
 
     prompt: list[int]
     responses: list[list[int]]
     advantages: list[float]
     weights: list[float]
     beta: float
+    seen: Seen | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.responses))
@@ -82,14 +84,18 @@ def rows_of_groups(groups: list[list[Rollout]], config) -> list[Row]:
         if rewards.min() == rewards.max() or not any(own):
             continue
         advantages = group_advantages(rewards, scale=config.loss != "dr_grpo")[0].tolist()
-        rows.append(Row(group[0].prompt_ids, [r.response_ids for r in group], advantages, own, config.beta))
+        first, responses = group[0], [r.response_ids for r in group]
+        rows.append(Row(first.prompt_ids, responses, advantages, own, config.beta, first.seen))
     return rows
 
 
-def rows_of_demonstrations(demonstrations: list[tuple[list[int], list[int]]], weight: float) -> list[Row]:
-    """Training rows of (prompt ids, target ids) to imitate; together `weight` x token-mean log-likelihood."""
-    total = sum(len(target) for _, target in demonstrations)
-    return [Row(prompt, [target], [1.0], [weight / total], 0.0) for prompt, target in demonstrations]
+def rows_of_demonstrations(
+    demonstrations: list[tuple[list[int], list[int], Seen | None]], weight: float
+) -> list[Row]:
+    """Training rows of (prompt ids, target ids, what the prompt shows of images) to imitate; together `weight` x
+    token-mean log-likelihood."""
+    total = sum(len(target) for _, target, _ in demonstrations)
+    return [Row(prompt, [target], [1.0], [weight / total], 0.0, seen) for prompt, target, seen in demonstrations]
 
 
 def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
@@ -106,7 +112,8 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
                 size += len(row.responses[end])
                 end += 1
             part = slice(start, end)
-            pieces.append(Row(row.prompt, row.responses[part], row.advantages[part], row.weights[part], row.beta))
+            own = row.responses[part], row.advantages[part], row.weights[part]
+            pieces.append(Row(row.prompt, *own, row.beta, row.seen))
             start = end
     batches: list[list[Row]] = []
     for piece in sorted(pieces, key=len, reverse=True):
@@ -122,13 +129,14 @@ class Batch:
     """Tensors of some rows: T tokens, P of the longest prompt; N responses, R tokens of the longest response.
 
     input_ids, positions: (1, T) all prompts, then all responses, without padding; a response's positions go on from
-        its prompt's end.
+        its prompt's end. With M-RoPE and images positions are (3, 1, T).
     prompts, responses: (rows, P), (N, R) columns of their tokens, padded with 0 at the end.
     prompt_of, start: (N,) a response's row and its first position.
     back: (T,) where each token is among the prompts and then the responses, padded.
     source, target, valid: (N, R) column whose output predicts the token; that token; true for real tokens.
     advantages, weights, beta: (N, 1).
     masks: filled by packed_attention, per sliding window.
+    seen, places: of the prompts with images; the columns that all their images' vectors take.
     """
 
     input_ids: torch.Tensor
@@ -145,6 +153,8 @@ class Batch:
     weights: torch.Tensor
     beta: torch.Tensor
     masks: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    places: torch.Tensor | None = None
 
 
 def pack(rows: list[Row], device="cpu") -> Batch:
@@ -158,8 +168,8 @@ def pack(rows: list[Row], device="cpu") -> Batch:
     """
     flat = [(i, response) for i, row in enumerate(rows) for response in row.responses]
     ids = [token for row in rows for token in row.prompt] + [token for _, response in flat for token in response]
-    positions = [j for row in rows for j in range(len(row.prompt))]
-    positions += [len(rows[i].prompt) + j for i, response in flat for j in range(len(response))]
+    prompts_seen = [(len(row.prompt), row.seen) for row in rows]
+    positions = packed_positions(prompts_seen, [(i, len(response)) for i, response in flat])
 
     def tensor(values: list) -> torch.Tensor:
         return torch.tensor(values, device=device)
@@ -177,12 +187,15 @@ def pack(rows: list[Row], device="cpu") -> Batch:
     back = torch.cat([real.flatten().nonzero(), real.numel() + valid.flatten().nonzero()]).squeeze(1)
     prompt_of = tensor([i for i, _ in flat])
     last = (prompts.max(1).values[prompt_of])[:, None]  # the prompt's last token predicts the response's first
+    shown = [(prompts[i, 0].item(), row.seen) for i, row in enumerate(rows) if row.seen]
     return Batch(
-        tensor([ids]), tensor([positions]), prompts, responses, prompt_of, real.sum(1)[prompt_of], back,
+        tensor([ids]), positions.to(device), prompts, responses, prompt_of, real.sum(1)[prompt_of], back,
         source=torch.cat([last, responses[:, :-1]], 1), target=tensor(ids)[responses], valid=valid,
         advantages=tensor([[a] for row in rows for a in row.advantages]),
         weights=tensor([[w] for row in rows for w in row.weights]),
         beta=tensor([[rows[i].beta] for i, _ in flat]),
+        seen=[seen for _, seen in shown],
+        places=torch.cat([first + seen.places for first, seen in shown]).to(device) if shown else None,
     )
 
 
@@ -192,7 +205,7 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
     Logits are made only where a response token is predicted, and in chunks that are made again in the backward
     pass: at a 151k vocabulary they, not the weights, are what runs out of memory.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     hidden = hidden_states(base, batch)
     hidden = hidden[0, batch.source[batch.valid]]  # (response tokens, width)
     target = batch.target[batch.valid]
@@ -215,8 +228,11 @@ def hidden_states(base, batch: Batch) -> torch.Tensor:
     see_shared_prompts(base)
     # A mask of four dimensions is handed on to the layers as it is, so none is made; packed_attention has its own.
     unused = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
+    read = {"input_ids": batch.input_ids}
+    if batch.seen:
+        read = {"inputs_embeds": token_embeddings(base, batch.input_ids, batch.seen, batch.places)}
     return base.get_decoder()(
-        input_ids=batch.input_ids, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
+        **read, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
     ).last_hidden_state
 
 
@@ -238,7 +254,7 @@ def see_shared_prompts(base) -> None:
         return
     AttentionInterface.register(f"packed_{own}", partial(packed_attention, own))
     AttentionMaskInterface.register(f"packed_{own}", ALL_MASK_ATTENTION_FUNCTIONS[own])
-    base.set_attn_implementation(f"packed_{own}")
+    base.get_decoder().set_attn_implementation(f"packed_{own}")
     other = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if other or config._attn_implementation != f"packed_{own}":
         raise ConfigError(

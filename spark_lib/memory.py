@@ -2,7 +2,8 @@
 
 The plan asks the model itself. It is built from its configuration without weights (on PyTorch's meta device), its
 forward pass is followed without computing, and the tensors that training would keep are counted. It is for the longest
-texts that the settings allow: a question of QUESTION tokens, judge problems that show whole responses.
+texts that the settings allow: a question of QUESTION tokens, judge problems that show whole responses, and with each
+prompt of a vision-language model an image of `max_pixels`, read by a frozen vision tower.
 """
 
 import contextlib
@@ -19,8 +20,8 @@ from tqdm.auto import tqdm
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
-    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     DynamicCache,
 )
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -28,8 +29,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from spark_lib.config import Config, ConfigError
 from spark_lib.lean import lean_lora
 from spark_lib.loss import Row, hidden_states, logit_chunk, pack
-from spark_lib.model import add_adapter, compute_dtype, locate
+from spark_lib.model import add_adapter, compute_dtype, shape_of
 from spark_lib.optimizers import STATE_BYTES
+from spark_lib.vision import PARTS, sees_images
 
 GIB = 2**30
 QUESTION = 256  # tokens of a question, as planned
@@ -121,13 +123,7 @@ def card_bytes(config: Config) -> float | None:
 
 def plan(config: Config) -> Plan:
     """Reads the model's configuration and nothing else. Raises ConfigError."""
-    folder, gguf = locate(config.model, weights=False)
-    try:
-        shape = AutoConfig.from_pretrained(folder, local_files_only=True, **({"gguf_file": gguf} if gguf else {}))
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model: cannot read the configuration of '{config.model}': "
-                          f"{str(error).strip().splitlines()[0]} The plan needs its config.json") from error
-    return plan_of(shape, config)
+    return plan_of(shape_of(config.model), config)
 
 
 def plan_of(shape, config: Config) -> Plan:
@@ -135,7 +131,8 @@ def plan_of(shape, config: Config) -> Plan:
     shape = copy.deepcopy(shape)  # the model keeps it and writes its type and its attention there
     dtype = compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(shape, dtype=dtype)
+        auto = AutoModelForImageTextToText if sees_images(shape) else AutoModelForCausalLM
+        model = auto.from_config(shape, dtype=dtype)
         model = add_adapter(model.requires_grad_(False), config) if config.lora else model
     lean_lora(model)
     base = model.get_base_model() if config.lora else model
@@ -166,26 +163,47 @@ def plan_of(shape, config: Config) -> Plan:
 
 
 def linear_sizes(base, quantization: str, dtype: torch.dtype) -> tuple[int, float]:
-    """(parameters, bytes) of the layers that are quantised: all linear layers but the head.
+    """(parameters, bytes) of the layers that are quantised: all linear layers but the head and a vision tower's.
 
     NF4 in blocks of 64 with an 8-bit scale each and an fp32 scale per 256 of these; int8 with an fp32 scale per row.
     """
     head = base.get_output_embeddings()
     layers = [m.get_base_layer() if isinstance(m, LoraLayer) else m for name, m in base.named_modules()
-              if ".lora_" not in name and ".base_layer" not in name]
+              if ".lora_" not in name and ".base_layer" not in name and not set(name.split(".")) & set(PARTS)]
     layers = [m for m in layers if isinstance(m, torch.nn.Linear) and m is not head]
     count, rows = sum(m.weight.numel() for m in layers), sum(m.out_features for m in layers)
     sizes = {"none": count * dtype.itemsize, "nf4": count * (1 / 2 + 1 / 64 + 4 / 64 / 256), "int8": count + 4 * rows}
     return count, sizes[quantization]
 
 
-def texts(config: Config) -> list[tuple[int, int, int]]:
+def image_size(shape, config: Config) -> tuple[int, int]:
+    """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none."""
+    if not sees_images(shape):
+        return 0, 0
+    tower = shape.vision_config
+    merged = getattr(tower, "spatial_merge_size", None) or getattr(shape, "scale_factor", 1)  # Qwen; Idefics3, SmolVLM
+    pixels = tower.image_size**2 if hasattr(shape, "image_seq_length") else config.max_pixels  # LLaVA: always the same
+    patches = pixels // tower.patch_size**2
+    return patches, patches // merged**2
+
+
+def tower_bytes(base, patches: int) -> float:
+    """What the vision tower needs while it reads: of each patch some eight vectors of its width and three of its MLP's,
+    in the two bytes of bf16."""
+    if not patches:
+        return 0.0
+    tower = base.config.vision_config
+    return patches * 2 * (8 * tower.hidden_size + 3 * tower.intermediate_size)
+
+
+def texts(config: Config, shape) -> list[tuple[int, int, int]]:
     """(prompt tokens, responses to a prompt, responses in all) at the longest: of solving, then of judging."""
-    solve = (QUESTION, config.group_size, config.problems_per_step * config.group_size)
+    question = QUESTION + image_size(shape, config)[1]
+    solve = (question, config.group_size, config.problems_per_step * config.group_size)
     if not config.recycle.kinds or config.judge_loss == "sft":
         return [solve]
     shown = 0 if config.recycle.view == "answer" else 2 if "pairwise" in config.recycle.kinds else 1
-    judge = QUESTION + shown * config.max_new_tokens
+    judge = question + shown * config.max_new_tokens
     return [solve, (judge, config.judge_group_size, config.judge_problems * config.judge_group_size)]
 
 
@@ -193,7 +211,8 @@ def sampling_parts(base, config: Config) -> dict[str, float]:
     """The KV cache of a batch of responses, and the larger of reading their prompts and drawing a token for each."""
     dtype, vocabulary = base.dtype, base.get_output_embeddings().weight.shape[0]
     sizes = []
-    for prompt, n, responses in texts(config):
+    patches, _ = image_size(base.config, config)
+    for prompt, n, responses in texts(config, base.config):
         rows = min(responses, max(1, config.max_rows // n) * n)
         total = prompt + config.max_new_tokens
         with torch.no_grad():
@@ -204,8 +223,10 @@ def sampling_parts(base, config: Config) -> dict[str, float]:
         kept, _ = kept_bytes(base, longest_rows(prompt, 1, 1, 0), dtype)
         reading = kept / base.config.get_text_config().num_hidden_layers * (rows // n)
         drawing = rows * vocabulary * LOGIT_BYTES["sampling"]
+        parts = f"prompts, {rows // n} x {prompt:,}, or logits, {rows} x {vocabulary:,}"
+        looking = tower_bytes(base, patches * (rows // n))  # before the prompts are read
         sizes.append({f"KV cache, {rows} rows x {total:,} tokens": row * rows,
-                      f"prompts, {rows // n} x {prompt:,}, or logits, {rows} x {vocabulary:,}": max(reading, drawing)})
+                      f"images, {parts}" if patches else parts: max(looking, reading, drawing)})
     return max(sizes, key=lambda parts: sum(parts.values()))
 
 
@@ -225,7 +246,7 @@ def learning_parts(model, base, config: Config, dtype: torch.dtype) -> dict[str,
     head, text = base.get_output_embeddings().weight, base.config.get_text_config()
     vocabulary = head.shape[0]
     sizes = []
-    for prompt, n, _ in texts(config):
+    for prompt, n, _ in texts(config, base.config):
         rows = longest_rows(prompt, config.max_new_tokens, n, config.micro_batch_tokens)
         tokens, responses = sum(map(len, rows)), sum(len(row.responses) for row in rows)
         kept, masks = kept_bytes(model, rows, dtype)
@@ -288,17 +309,19 @@ def kept_bytes(model, rows: list[Row], dtype: torch.dtype) -> tuple[float, float
         return tensor
 
     batch = pack(rows)
-    batch = replace(batch, masks={}, **{f.name: getattr(batch, f.name).to("meta") for f in fields(batch)
-                                        if f.name != "masks"})
-    usual = base.config._attn_implementation
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    batch = replace(batch, masks={}, **{name: tensor.to("meta") for name, tensor in tensors.items()
+                                        if isinstance(tensor, torch.Tensor)})
+    decoder = base.get_decoder()
+    usual = decoder.config._attn_implementation
     if usual == "sdpa":
         AttentionInterface.register("kernel_memory", kernel_memory)
         AttentionMaskInterface.register("kernel_memory", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-        base.set_attn_implementation("kernel_memory")
+        decoder.set_attn_implementation("kernel_memory")
     autocast = AutocastOnMeta(dtype) if base.dtype != dtype else contextlib.nullcontext()
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
         hidden_states(base, batch)
-    base.set_attn_implementation(usual)
+    decoder.set_attn_implementation(usual)
     masks = [mask for pair in batch.masks.values() for mask in pair]
     sizes = [sum(tensor.untyped_storage().nbytes() for tensor in part) for part in (kept.values(), masks)]
     return sizes[0], sizes[1]

@@ -8,6 +8,7 @@ training: the adapter switched off, or without one a frozen copy. Sampling may u
 import contextlib
 import copy
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -18,12 +19,20 @@ from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_bnb_weight
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from spark_lib import vision
 from spark_lib.config import Config, ConfigError
 
-STARTER = Path(__file__).with_name("starter_model")
+STARTER, STARTER_VL = (Path(__file__).with_name(f"{name}_model") for name in ("starter", "starter_vl"))
 
 
 # --- finding and loading -------------------------------------------------------------------------------------
@@ -40,10 +49,10 @@ def compute_dtype(device: torch.device | str) -> torch.dtype:
 def locate(name: str, weights: bool = True) -> tuple[str, str | None]:
     """(folder, name of the GGUF file in it or None) of what `model:` names.
 
-    'starter', a .gguf file, a folder, or else a hub id, which is downloaded unless it is in the cache (weights=False:
-    its configuration only). From here on nothing asks the network. Raises ConfigError.
+    'starter', 'starter_vl', a .gguf file, a folder, or else a hub id, which is downloaded unless it is in the cache
+    (weights=False: its configuration only). From here on nothing asks the network. Raises ConfigError.
     """
-    path = STARTER if name == "starter" else Path(name).expanduser()
+    path = {"starter": STARTER, "starter_vl": STARTER_VL}.get(name) or Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ConfigError(f"model: there is no file {path}")
@@ -72,24 +81,44 @@ def base_of_adapter(folder: Path) -> str | None:
     return base
 
 
-def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """bitsandbytes' settings for 'nf4' (double quantisation: 4.13 bits per weight) or 'int8'; None for 'none'."""
+def shape_of(name: str):
+    """The transformers configuration of anything that `locate` takes; reads nothing else. Raises ConfigError."""
+    folder, gguf = locate(name, weights=False)
+    if base := base_of_adapter(Path(folder)):
+        return shape_of(base)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, **({"gguf_file": gguf} if gguf else {}))
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"model: cannot read the configuration of '{name}': {first} Give the folder of a Hugging "
+                          "Face checkpoint with config.json and safetensors weights, or a .gguf file") from error
+
+
+def quantization_config(quantization: str, dtype: torch.dtype, visual: bool = False) -> BitsAndBytesConfig | None:
+    """bitsandbytes' settings for 'nf4' (double quantisation: 4.13 bits per weight) or 'int8'; None for 'none'.
+
+    visual: of a vision-language model, all but whose decoder stays as it is.
+    """
+    dense = ["lm_head", *vision.PARTS] if visual else None  # None: the head alone
     if quantization == "nf4":
         return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=dense,
         )
-    return BitsAndBytesConfig(load_in_8bit=True) if quantization == "int8" else None
+    return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=dense) if quantization == "int8" else None
 
 
 def load_base(
-    name: str, device: torch.device | str = "cpu", quantization: str = "none", dtype: torch.dtype | None = None
+    name: str, device: torch.device | str = "cpu", quantization: str = "none", dtype: torch.dtype | None = None,
+    max_pixels: int = vision.MOST_PIXELS,
 ):
-    """(model, tokenizer) of anything that `locate` takes, in `dtype` or else compute_dtype(device).
+    """(model, tokenizer) of anything that `locate` takes, in `dtype` or else compute_dtype(device). A vision-language
+    model comes with its processor in the tokenizer's place; an image costs it at most what `max_pixels` do.
 
-    The linear layers but the head are quantised on request; embeddings, norms and head stay in `dtype` (peft's
-    prepare_model_for_kbit_training would make them fp32, at a 151k vocabulary gigabytes). A GGUF file is dequantised,
-    an adapter is added into its base; then they are treated like a dense checkpoint. Reads safetensors and GGUF only
-    and runs no code that comes with a checkpoint.
+    The linear layers but the head and a vision tower's are quantised on request; embeddings, norms and head stay in
+    `dtype` (peft's prepare_model_for_kbit_training would make them fp32, at a 151k vocabulary gigabytes). A GGUF file
+    is dequantised, an adapter is added into its base; then they are treated like a dense checkpoint. Reads safetensors
+    and GGUF only and runs no code that comes with a checkpoint.
     Raises ConfigError.
     """
     transformers.utils.logging.disable_progress_bar()
@@ -97,30 +126,37 @@ def load_base(
     dtype = dtype or compute_dtype(device)
     source = {"local_files_only": True} | ({"gguf_file": gguf} if gguf else {})
     settings = {"dtype": dtype, "use_safetensors": True}
-    packed = quantization_config(quantization, dtype)
+    shape = shape_of(name)
+    visual = vision.sees_images(shape)
+    packed = quantization_config(quantization, dtype, visual)
     quantised = settings | {"quantization_config": packed, "device_map": {"": device}} if packed else settings
     base = base_of_adapter(Path(folder))
     try:
         if base:
-            model, tokenizer = load_base(base, dtype=dtype)
+            model, tokenizer = load_base(base, dtype=dtype, max_pixels=max_pixels)
             with peft_warnings():
                 model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        elif visual:
+            tokenizer = vision.load_processor(folder, shape, max_pixels)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, **source)
         if gguf:
             dense = GgufConfig(dequantize=True)
             model = AutoModelForCausalLM.from_pretrained(folder, **source, **settings, quantization_config=dense)
         elif not base:
-            model = AutoModelForCausalLM.from_pretrained(folder, **source, **quantised)
+            auto = AutoModelForImageTextToText if visual else AutoModelForCausalLM
+            model = auto.from_pretrained(folder, **source, **quantised)
         if packed and (gguf or base):
             content = {"config": model.config, "state_dict": model.state_dict()}
             model = type(model).from_pretrained(None, **content, **quantised)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"model: cannot load '{name}': {first} Give a causal language model: the folder of a Hugging Face "
-            "checkpoint with safetensors weights, or a .gguf file"
+            f"model: cannot load '{name}': {first} Give a causal or a vision-language model: the folder of a "
+            "Hugging Face checkpoint with safetensors weights, or a .gguf file"
         ) from error
+    if visual:
+        vision.refuse_other_attention(model)
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             # On CPUs with AVX512-BF16, bitsandbytes' forward in eval mode packs the weight anew for a kernel without a
@@ -136,9 +172,9 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
     round away. Computation is in compute_dtype all the same, see train.Spark.
     """
     if config.lora is None:
-        model, tokenizer = load_base(config.model, device, dtype=torch.float32)
+        model, tokenizer = load_base(config.model, device, dtype=torch.float32, max_pixels=config.max_pixels)
     else:
-        model, tokenizer = load_base(config.model, device, config.quantization)
+        model, tokenizer = load_base(config.model, device, config.quantization, max_pixels=config.max_pixels)
         torch.manual_seed(config.seed)  # the adapter's A matrices
         model = add_adapter(model.requires_grad_(False), config)
     if config.activation_checkpointing:
@@ -150,11 +186,17 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
 
 
 def add_adapter(model, config: Config) -> PeftModel:
-    """The model with a fresh LoRA adapter in fp32 (peft's autocast_adapter_dtype, its default). Raises ConfigError."""
-    lora = config.lora
+    """The model with a fresh LoRA adapter in fp32 (peft's autocast_adapter_dtype, its default). Raises ConfigError.
+
+    all-linear leaves a vision tower as it is; a regular expression may name its layers.
+    """
+    lora, frozen = config.lora, None
+    if lora.target_modules == "all-linear" and vision.sees_images(model.config):
+        decoder = next(name for name, module in model.named_modules() if module is model.get_decoder())
+        frozen = rf"(?!{re.escape(decoder)}\.).*"  # whatever does not begin with the decoder's name
     settings = LoraConfig(
         task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=lora.target_modules, exclude_modules=frozen,
     )
     try:
         with peft_warnings():

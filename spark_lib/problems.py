@@ -7,11 +7,12 @@ judging one answer, comparing two and reflecting on one all share this one type.
 import functools
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from spark_lib import prompts, seeds, sources
+from spark_lib import prompts, seeds, shapes, sources
 from spark_lib.config import ConfigError
-from spark_lib.fields import Row, opened
+from spark_lib.fields import Row, unreadable
 from spark_lib.verify import same_answer
 
 KINDS = ("solve", "pointwise", "pairwise", "reflect")
@@ -25,7 +26,8 @@ class Problem:
     prompt: the user's message, without a chat template.
     answer: the reference; never shown to the model.
     kind: "solve", "pointwise", "pairwise" or "reflect".
-    image: None, a path or a PIL image; a tuple of them if there are several.
+    image: None, a path, the bytes of an image file or a PIL image; a tuple of them if there are several. They stand
+        where the prompt has a mark (prompts.MARK), in their order, or else at its beginning.
     choices: texts of the options of a multiple-choice problem; then `answer` is a letter.
     meta: what later steps need: "question" (the bare question), and for recycled problems the
         candidates, their marks and what the report shows. Never part of the prompt.
@@ -66,14 +68,25 @@ def arithmetic(split: str, limit: int, seed: int) -> list[Problem]:
     return problems
 
 
+def counting(split: str, limit: int, seed: int) -> list[Problem]:
+    """`limit` pictures of coloured shapes with something to count: quickstart_vl's task, see shapes.py."""
+    rng = seeds.rng("shapes", split, seed)
+    problems = []
+    while len(problems) < limit:
+        scene = shapes.scene(rng)
+        if split_of(scene.key) == split:
+            problems.append(solve_problem(scene.question, str(scene.answer), rng, image=shapes.draw(scene, rng)))
+    return problems
+
+
 def load_problems(
     spec: str, split: str | None = None, limit: int | None = None, seed: int = 0, *,
     fields: dict[str, str] | None = None, options: dict | None = None, check: bool = True,
 ) -> list[Problem]:
     """Problems to solve: at most `limit` of split "train" (default), "validation" or "test", shuffled by `seed`.
 
-    spec: "arithmetic"; a .jsonl, .json, .csv or .parquet file or a folder of them; "reasoning_gym:<task>"; a hub id
-        "owner/name", with ":config" or ":file" where the data set has several.
+    spec: "arithmetic" or "shapes"; a .jsonl, .json, .csv or .parquet file or a folder of them; "reasoning_gym:<task>";
+        a hub id "owner/name", with ":config" or ":file" where the data set has several.
     fields: {"prompt": name, "answer": name, "image": name} where the names cannot be found, see fields.py.
     options: of a reasoning_gym task. check: whether answers must be such that verify.py can confirm them; False
         where a rule of the user's own reads them.
@@ -84,22 +97,46 @@ def load_problems(
     is_task = spec.startswith("reasoning_gym:")
     if options and not is_task:
         raise ConfigError(f"data_options: only a reasoning_gym task has options, and data is '{spec}'")
-    if fields and (is_task or spec == "arithmetic"):
+    if fields and (is_task or spec in GENERATORS):
         raise ConfigError(f"fields: only files and hub sets have fields to name, and data is '{spec}'")
-    if spec == "arithmetic":
-        return arithmetic(split, 10_000 if limit is None else limit, seed)
+    if spec in GENERATORS:
+        make, size = GENERATORS[spec]
+        return make(split, size if limit is None else limit, seed)
     rows = sources.read_rows(spec, fields or {}, options or {})
     chosen = rows_of_split(rows, split)
     if check:
         chosen = confirmed(chosen, rows, spec)
     if not chosen:
         raise ConfigError(f"data: {spec} has no problems in its {split} split; docs/data.md tells how it is split")
-    problems = [
-        solve_problem(row.question, row.answer, seeds.rng(row.question), image=opened(row.image, row.where))
-        for row in chosen
-    ]
-    seeds.rng("shuffle", seed).shuffle(problems)
-    return problems[:limit]
+    seeds.rng("shuffle", seed).shuffle(chosen)
+    chosen = with_readable_images(chosen, limit)
+    return [solve_problem(row.question, row.answer, seeds.rng(row.question), image=row.image) for row in chosen]
+
+
+def with_readable_images(rows: list[Row], limit: int | None) -> list[Row]:
+    """The first `limit` rows whose images can be read; says which are left out. All pixels are decoded once, as a file
+    that was cut short looks whole at its head. Raises ConfigError if no more than half can be read."""
+    kept: list[Row] = []
+    lost: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(rows), 256):
+            if limit is not None and len(kept) >= limit:
+                break
+            part = rows[start : start + 256]
+            reasons = list(pool.map(unreadable, part))
+            kept += [row for row, reason in zip(part, reasons) if reason is None]
+            lost += [reason for reason in reasons if reason]
+    if lost:
+        told = "; ".join(lost[:20]) + ("; …" if len(lost) > 20 else "")
+        if len(lost) >= len(kept):
+            raise ConfigError(f"data: {len(lost):,} of {len(lost) + len(kept):,} problems have images that cannot be "
+                              f"read: {told}")
+        logging.getLogger(__name__).warning("data: left out %d problems whose images cannot be read: %s",
+                                            len(lost), told)
+    return kept[:limit]
+
+
+GENERATORS = {"arithmetic": (arithmetic, 10_000), "shapes": (counting, 5_000)}  # and how many problems by default
 
 
 def rows_of_split(rows: list[Row], split: str) -> list[Row]:

@@ -8,6 +8,7 @@ context as when it solves, and what it learns there carries over (see docs/metho
 
 import random
 
+MARK = "<image>"  # in a prompt, where an image stands; images without a mark stand at the beginning
 SOLVE = (
     "Reason step by step, then repeat the final answer in \\boxed{{}}.\n{question}",
     "Solve the problem step by step. Write the final answer in \\boxed{{}}.\n{question}",
@@ -59,3 +60,11 @@ TEMPLATES = {"solve": SOLVE, "pointwise": POINTWISE, "pairwise": PAIRWISE, "refl
 def render(kind: str, rng: random.Random, **fields: str) -> str:
     """One phrasing of `kind`, drawn by `rng`, with its fields filled in (untrusted text is never a template)."""
     return rng.choice(TEMPLATES[kind]).format(**fields)
+
+
+def without(text: str, markers: list[str]) -> str:
+    """The text with all markers taken out; again and again, as taking one out may join the halves of another."""
+    while any(marker in text for marker in markers):
+        for marker in markers:
+            text = text.replace(marker, "")
+    return text

@@ -111,6 +111,7 @@ def about(
     boxes = [extract_boxed(r.text) for r in shown]
     answers = [r.text.strip() if box is None else box for r, box in zip(shown, boxes)]
     texts = [r.text.strip() for r in shown] if trace else answers
+    texts = [prompts.without(text, [prompts.MARK]) for text in texts]  # images stand where the question says
     source = shown[0].problem
     question = source.meta["question"]
     fields = dict(zip("ab", texts)) if kind == "pairwise" else {"candidate": texts[0]}

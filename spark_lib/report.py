@@ -1,6 +1,8 @@
 """What the user sees: the progress line, warnings, the final table, report.md and report.png."""
 
+import base64
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +12,10 @@ from matplotlib import pyplot
 
 from spark_lib.checkpoints import warm_base
 from spark_lib.config import Config
+from spark_lib.model import shape_of
 from spark_lib.problems import KINDS
+from spark_lib.prompts import MARK, without
+from spark_lib.vision import sees_images
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")
@@ -85,24 +90,27 @@ def spent(summary: dict) -> str:
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    source = warm_base(folder) or ("spark_lib/starter_model" if config.model == "starter" else config.model)
+    built_in = config.model in ("starter", "starter_vl")
+    source = warm_base(folder) or (f"spark_lib/{config.model}_model" if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]
     if source.endswith(".gguf"):
         options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
         source = str(Path(source).parent)
-    classes = ["AutoModelForCausalLM", "AutoTokenizer"]
-    classes += [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
+    auto, reader = "AutoModelForCausalLM", "AutoTokenizer"
+    if sees_images(shape_of(config.model)):
+        auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
+    classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
     result = newest / ("adapter" if config.lora else "model")
     lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
-             f"tokenizer = AutoTokenizer.from_pretrained('{result}')"]
+             f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained('{result}')"]
     if config.lora:
         lines += ["from peft import PeftModel",
-                  f"model = AutoModelForCausalLM.from_pretrained('{source}'{options})",
+                  f"model = {auto}.from_pretrained('{source}'{options})",
                   f"model = PeftModel.from_pretrained(model, '{result}')"]
     else:
-        lines += [f"model = AutoModelForCausalLM.from_pretrained('{result}')"]
+        lines += [f"model = {auto}.from_pretrained('{result}')"]
     head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
     return "\n    ".join([head, *lines])
 
@@ -168,14 +176,21 @@ def write_report(folder: Path, config: Config, summary: dict, metrics: list[dict
     parts.append(f"{spent(summary)}. Seed {config.seed}, model {config.model}, data {config.data}.{warm}")
     for when, stories in examples.items():
         parts.append(f"## What the model says {when} training")
-        parts += ["\n".join(transcript(story)) for story in stories]
+        parts += ["\n".join(transcript(story, folder)) for story in stories]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def transcript(story: dict) -> list[str]:
-    """One held-out problem as Markdown: what was asked, every turn of the model, and whether it was right."""
+def transcript(story: dict, folder: Path | None = None) -> list[str]:
+    """One held-out problem as Markdown: what was asked, every turn of the model, and whether it was right. With a
+    folder for the report, its pictures are written to <folder>/pictures and shown."""
     names = {"solve": "answer", "pointwise": "own verdict", "reflect": "reflection"}
-    lines = [f"**{story['question']}** (reference: {story['answer']})", ""]
+    lines = [f"**{without(story['question'], [MARK])}** (reference: {story['answer']})", ""]
+    for picture in story["pictures"] if folder else ():
+        content = base64.b64decode(picture)
+        file = folder / "pictures" / f"{hashlib.sha256(content).hexdigest()[:12]}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        lines += [f"![the picture](pictures/{file.name})", ""]
     for turn in story["turns"]:
         # Model output is untrusted text: in a code block of its own it cannot become part of the page.
         text = (f"      {line}" for line in turn["text"].splitlines())

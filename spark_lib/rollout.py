@@ -13,7 +13,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from spark_lib.config import ConfigError
 from spark_lib.problems import Problem
+from spark_lib.prompts import without
+from spark_lib.vision import Seen, content_of, images_of, load_image, see, text_tokenizer, token_embeddings
 
 ROOM = 64  # tokens that a cache layer grows by
 
@@ -27,6 +30,7 @@ class Rollout:
     finished: a stop token was sampled within the token limit.
     logprobs: per response token, natural log, of the distribution sampled from.
     reward: the verifier's mark in [0, 1]; None until verified.
+    seen: what the model saw of the problem's images, for the loss; None where there are none.
     """
 
     problem: Problem
@@ -36,6 +40,28 @@ class Rollout:
     finished: bool
     logprobs: list[float]
     reward: float | None = None
+    seen: Seen | None = None
+
+
+def encode(model, tokenizer, problem: Problem) -> tuple[list[int], Seen | None]:
+    """(prompt ids, what is seen of its images) of a problem; tokenizer: a vision-language model's is its processor.
+
+    Raises ConfigError for a problem with images and a model that reads text only.
+    """
+    images, text = images_of(problem), text_tokenizer(tokenizer)
+    if text is tokenizer:
+        if images:
+            raise ConfigError("model: it reads text only, and the problems show images; give a vision-language model")
+        return encode_prompt(tokenizer, problem.prompt), None
+    markers = turn_markers(text)
+    loaded = [load_image(image, tokenizer.max_pixels) for image in images]
+    content = content_of(problem.prompt, loaded, lambda part: without(part, markers))
+    return see(base_of(model), tokenizer, content)
+
+
+def base_of(model):
+    """The model without its adapter's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def encode_prompt(tokenizer, prompt: str) -> list[int]:
@@ -45,10 +71,7 @@ def encode_prompt(tokenizer, prompt: str) -> list[int]:
     markers spelled out in the message are taken out, so that no message can open or close a turn: a candidate's text is
     the model's own, untrusted.
     """
-    markers = turn_markers(tokenizer)
-    while any(token in prompt for token in markers):  # again, as taking one out may join the halves of another
-        for token in markers:
-            prompt = prompt.replace(token, "")
+    prompt = without(prompt, turn_markers(tokenizer))
     if tokenizer.chat_template is None:
         return tokenizer(f"Question: {prompt}\nAnswer:")["input_ids"]
     messages = [{"role": "user", "content": prompt}]
@@ -85,8 +108,9 @@ def sample(
     """
     uniforms = torch.rand(len(problems), n, max_new_tokens, generator=generator)[share]
     problems = problems[share]
-    prompts = [encode_prompt(tokenizer, problem.prompt) for problem in problems]
-    stops = stop_ids(model, tokenizer)
+    encoded = [encode(model, tokenizer, problem) for problem in problems]
+    prompts = [ids for ids, _ in encoded]
+    stops = stop_ids(model, text_tokenizer(tokenizer))
     groups: list[list[Rollout]] = [[] for _ in problems]
     # Prompts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
@@ -95,11 +119,13 @@ def sample(
     model.eval()  # dropout off, and gradient checkpointing would silently drop the cache in train mode
     for start in range(0, len(order), per_batch):
         batch = order[start : start + per_batch]
-        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature)
+        seen = [encoded[i][1] for i in batch]
+        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature, seen)
         for row, (ids, logprobs) in enumerate(decoded):
             i = batch[row // n]
             text = tokenizer.decode(ids, skip_special_tokens=True)
-            groups[i].append(Rollout(problems[i], prompts[i], ids, text, ids[-1] in stops, logprobs))
+            finished = ids[-1] in stops
+            groups[i].append(Rollout(problems[i], prompts[i], ids, text, finished, logprobs, seen=encoded[i][1]))
     model.train(was_training)
     return groups
 
@@ -142,12 +168,14 @@ def roomy_cache(config) -> DynamicCache:
 
 @torch.no_grad()
 def decode(
-    model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float
+    model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float,
+    seen: list[Seen | None] = (),
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every prompt n times; returns (ids, log-probs) per row, rows of one prompt side by side.
 
     uniforms: (prompts, n, max_new_tokens), one number in [0, 1) for each token that may be drawn.
-    A prompt is read once and its keys and values are copied to its n rows; finished rows leave the batch.
+    A prompt and its images are read once and its keys and values are copied to its n rows; finished rows leave the
+    batch.
     """
     device = next(model.parameters()).device
     n, max_new_tokens = uniforms.shape[1:]
@@ -158,15 +186,17 @@ def decode(
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)  # padded on the left
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
+    read = {"input_ids": ids}
+    if any(seen):
+        read, positions = with_images(model, ids, mask, positions, seen)
     cache = roomy_cache(model.config)
     out = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-        logits_to_keep=1,
+        **read, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     )
     cache.batch_repeat_interleave(n)
     logits = out.logits[:, -1].repeat_interleave(n, 0)  # (rows, vocabulary)
     mask = mask.repeat_interleave(n, 0)
-    position = positions[:, -1:].repeat_interleave(n, 0)
+    position = positions[..., -1:].repeat_interleave(n, -2)  # (rows, 1), with M-RoPE (3, rows, 1)
 
     rows = torch.arange(len(logits), device=device)  # which responses the rows of the batch are
     ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
@@ -184,7 +214,8 @@ def decode(
             break
         if count > len(rows) // 8:  # leaving costs a copy of the cache, so not for every single row
             keep = (~ended).nonzero().squeeze(1)
-            rows, token, mask, position, ended = rows[keep], token[keep], mask[keep], position[keep], ended[keep]
+            rows, token, mask, ended = rows[keep], token[keep], mask[keep], ended[keep]
+            position = position[..., keep, :]
             cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         position = position + 1
@@ -193,6 +224,25 @@ def decode(
         ).logits[:, -1]
     tokens, logprobs, lengths = tokens.tolist(), logprobs.tolist(), lengths.tolist()
     return [(tokens[i][:length], logprobs[i][:length]) for i, length in enumerate(lengths)]
+
+
+def with_images(
+    model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, seen: list[Seen | None]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """(the model's input, positions) of prompts some of which show images.
+
+    ids, mask, positions: (prompts, tokens), padded on the left. The input is {"inputs_embeds": (prompts, tokens,
+    width)}, and positions are (3, prompts, tokens) in models with M-RoPE.
+    """
+    padding = (mask == 0).sum(1).tolist()
+    shown = [(row, one) for row, one in enumerate(seen) if one]
+    places = torch.cat([one.places + row * ids.shape[1] + padding[row] for row, one in shown])
+    embeddings = token_embeddings(base_of(model), ids, [one for _, one in shown], places.to(ids.device))
+    if shown[0][1].positions is not None:
+        positions = positions.repeat(3, 1, 1)
+        for row, one in shown:
+            positions[:, row, padding[row] :] = one.positions
+    return {"inputs_embeds": embeddings}, positions
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -76,6 +76,9 @@ class Sampler:
 
         def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
             with self.clock.only("evaluate"):
-                return self(problems, n, ("evaluation", stream), self.config.eval.max_rows)
+                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows)
+            for rollout in (r for group in groups for r in group):
+                rollout.seen = None  # pixels of hundreds of images, which only the loss would need again
+            return groups
 
         return roll

@@ -49,10 +49,10 @@ def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
         return list(file_rows(path, fields))
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w./-]+)?", spec) and not path.exists():
         return hub_rows(spec, fields)
-    near = difflib.get_close_matches(spec, ["arithmetic", "reasoning_gym:"], n=1)
+    near = difflib.get_close_matches(spec, ["arithmetic", "shapes", "reasoning_gym:"], n=1)
     raise ConfigError(
-        f"data: '{spec}' is not 'arithmetic', 'reasoning_gym:<task>', a {', '.join(SUFFIXES)} file or a folder that "
-        "exists, or a hub id 'owner/name'" + (f"; did you mean '{near[0]}'?" if near else "")
+        f"data: '{spec}' is not 'arithmetic', 'shapes', 'reasoning_gym:<task>', a {', '.join(SUFFIXES)} file or a "
+        "folder that exists, or a hub id 'owner/name'" + (f"; did you mean '{near[0]}'?" if near else "")
     )
 
 

@@ -1,12 +1,10 @@
 """Rows of a data set: from the Hugging Face hub, a copy of its repository, or one local file."""
 
-import io
 from pathlib import Path
-
-from PIL import Image
 
 from spark_lib.config import ConfigError
 from spark_lib.sources import hub_reached, json_records, jsonl_records, one_line
+from spark_lib.vision import load_image
 
 
 def read_table(
@@ -53,11 +51,12 @@ def json_rows(file: Path) -> list[dict]:
     return rows
 
 
-def open_image(image: dict | str, folder: Path) -> Image.Image | str:
-    """What a field with an image means: {"bytes", "path"} is a PIL image, not decoded yet; a path stays one, with
-    `folder` before it. Raises OSError if it cannot be opened."""
+def image_of(image: dict | str, folder: Path) -> bytes | str:
+    """What a field with an image means: the bytes of a file, or a path with `folder` before it. Raises OSError or
+    ValueError if it cannot be read."""
     if isinstance(image, dict) and image["bytes"]:
-        return Image.open(io.BytesIO(image["bytes"]))
-    path = folder / (image["path"] if isinstance(image, dict) else image)
-    Image.open(path).close()
-    return str(path)
+        found = image["bytes"]
+    else:
+        found = str(folder / (image["path"] if isinstance(image, dict) else image))
+    load_image(found)
+    return found

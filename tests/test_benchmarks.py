@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import fixture_benchmark as load
-from PIL import Image
 
 from spark_lib import prompts, scoring
 from spark_lib.benchmarks import (
@@ -24,6 +23,7 @@ from spark_lib.benchmarks import (
 )
 from spark_lib.config import ConfigError
 from spark_lib.verify import number_in
+from spark_lib.vision import images_of, load_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -200,17 +200,16 @@ def test_a_reference_out_of_reach_is_told_and_left_out(tmp_path):
 def test_image_sets_carry_their_images(name: str):
     """Guards against a vision set that is asked blind: each problem has an image that opens."""
     for problem in load(name):
-        for image in problem.meta["images"]:
-            with Image.open(image) if isinstance(image, str) else image as opened:
-                assert opened.convert("RGB").size == (16, 16)
-        assert problem.image is problem.meta["images"][0]
+        assert images_of(problem)
+        for image in images_of(problem):
+            assert load_image(image).size == (16, 16)
 
 
 def test_several_images_keep_their_order():
     """Guards MMMU's <image 2> and SEED-Bench's video frames."""
-    counts = [len(p.meta["images"]) for name in ("mmmu", "seedbench") for p in load(name)]
+    counts = [len(images_of(p)) for name in ("mmmu", "seedbench") for p in load(name)]
     assert counts == [2, 1, 1, 1, 3]
-    colours = [image.convert("RGB").getpixel((8, 8)) for image in load("mmmu")[0].meta["images"]]
+    colours = [load_image(image).getpixel((8, 8)) for image in load("mmmu")[0].image]
     assert colours == [(255, 0, 0), (0, 0, 255)]
 
 

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -21,6 +22,7 @@ from spark_lib import sources
 from spark_lib.config import ConfigError, Evaluation, load_config
 from spark_lib.problems import load_problems, split_of
 from spark_lib.verify import same_answer
+from spark_lib.vision import load_image
 
 SPLITS = ("train", "validation", "test")
 # Layouts of public data sets, each field as it is there; then the question, answer and image to be found.
@@ -132,6 +134,9 @@ def test_every_format_gives_the_same_problems(write):
 def test_the_fields_of_known_layouts_are_found(write, tmp_path, layout, suffix):
     """Guards BENCHMARKS' training data: their fields are found without a word in the config."""
     row, (question, answer, image) = LAYOUTS[layout]
+    (tmp_path / "images").mkdir()
+    for name in [image] if isinstance(image, str) else image or []:
+        Image.new("RGB", (4, 3)).save(tmp_path / name)
     problem = only_problem(write(f"a.{suffix}", [row]))
     paths = [str(tmp_path / name) for name in ([image] if isinstance(image, str) else image or [])]
     expected = None if not paths else paths[0] if len(paths) == 1 else tuple(paths)
@@ -139,9 +144,10 @@ def test_the_fields_of_known_layouts_are_found(write, tmp_path, layout, suffix):
     assert problem.prompt.endswith("\n" + question) and problem.kind == "solve"
 
 
-def test_fields_can_be_named(write):
+def test_fields_can_be_named(write, tmp_path):
     """Guards `fields`: named ones win over those that would be found, and reach into objects."""
     row = {"question": "no", "answer": "0", "q": "2 + 2?", "extra": {"key": "4"}, "picture": "p.png"}
+    Image.new("RGB", (4, 3)).save(tmp_path / "p.png")
     file = write("a.jsonl", [row])
     fields = {"prompt": "q", "answer": "extra.key", "image": "picture"}
     problem = only_problem(file, fields=fields)
@@ -163,8 +169,39 @@ def test_images_are_opened_from_parquet(tmp_path):
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "a.parquet")
     split = split_of("Which colour?")
     problems = load_problems(str(tmp_path / "a.parquet"), split)
-    assert sorted((p.answer, p.image.size, p.image.getpixel((0, 0))) for p in problems) == [
+    loaded = [(p.answer, load_image(p.image)) for p in problems]
+    assert sorted((answer, image.size, image.getpixel((0, 0))) for answer, image in loaded) == [
         ("blue", (4, 3), (0, 0, 255)), ("red", (4, 3), (255, 0, 0))]
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path, caplog):
+    """Guards a run on real data: one lost file among thousands must neither stop it nor be shown as something else."""
+    whole = io.BytesIO()
+    Image.effect_noise((60, 60), 50).save(whole, "png")
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
+    Image.new("L", (3000, 4)).save(tmp_path / "narrow.png")
+    (tmp_path / "cut.png").write_bytes(whole.getvalue()[:-1000])
+    (tmp_path / "text.png").write_text("no image")
+    good = [f"{i}.png" for i in range(40)]
+    for name in good:
+        (tmp_path / name).write_bytes(whole.getvalue())
+    bad = ["huge.png", "narrow.png", "cut.png", "text.png", "none.png"]
+
+    def trained(question: str) -> str:
+        return next(q for i in range(1000) if split_of(q := f"{question} {i}?") == "train")
+
+    rows = [{"question": trained(name), "answer": "1", "image": name} for name in bad + good]
+    rows += [{"question": trained("<image> and <image>"), "answer": "1", "image": ["0.png"]}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    problems = load_problems(str(tmp_path / "a.json"))
+    assert {Path(p.image).name for p in problems} == set(good)
+    for row, reason in enumerate(["10,000 x 10,000 pixels are too many", "3,000 x 4 pixels are too long and narrow",
+                                  "truncated", "cannot identify image file", "none.png: there is no such file"], 1):
+        assert re.search(f"a.json, row {row}: .*{reason}", caplog.text), reason
+    assert "row 46: the question has 2 <image> marks for 1 images" in caplog.text
+    (tmp_path / "a.json").write_text(json.dumps(rows[:3]))
+    with pytest.raises(ConfigError, match=r"^data: 3 of 3 problems have images that cannot be read: .*row \d: "):
+        load_problems(str(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize("image", [5, {"bytes": None, "path": None}])
@@ -176,7 +213,7 @@ def test_an_image_is_a_path_or_a_file(write, image):
 def test_bytes_that_are_no_image_are_named(write):
     """Guards a broken vision set: an error when it is loaded, not in the middle of the training."""
     file = write("a.parquet", [{"question": f"{i}?", "answer": "1", "image": {"bytes": b"no"}} for i in range(30)])
-    with pytest.raises(ConfigError, match=r"a.parquet, row \d+: the image is of no known format"):
+    with pytest.raises(ConfigError, match=r"a.parquet, row \d+: the image: cannot identify image file"):
         load_problems(file)
 
 

@@ -297,7 +297,7 @@ def test_quantization_is_for_plain_models(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="quantization: is for plain models"):
         evaluate.main([str(tmp_path), f"baseline={tmp_path}", "quantization=nf4"])
 
-    def stop(target, device, quantization):
+    def stop(target, device, quantization, max_pixels):
         raise InterruptedError(f"{target} {quantization}")
 
     monkeypatch.setattr(evaluate, "load_trained", stop)

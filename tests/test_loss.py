@@ -349,7 +349,7 @@ def test_beta_zero_leaves_no_kl_term():
 def test_demonstrations_follow_their_likelihood(model):
     """Guards judge_loss=sft: the gradient is that of weight x token-mean negative log-likelihood, without any KL."""
     pairs = [([10, 11], [20, 21, EOS]), ([12], [22, 23, 24, 25, EOS]), ([10, 11], [26, EOS])]
-    rows = rows_of_demonstrations(pairs, weight=0.3)
+    rows = rows_of_demonstrations([(*pair, None) for pair in pairs], weight=0.3)
     accumulated(model, rows, 12)
     found = gradients(model)
     likelihoods = torch.cat([plain_logprobs(model, prompt, target) for prompt, target in pairs])

@@ -40,6 +40,18 @@ SHAPES = {
         hidden_size=5120, intermediate_size=27648, num_hidden_layers=64, num_attention_heads=40, num_key_value_heads=8,
         **QWEN | {"vocab_size": 152064})),
 }
+
+
+def seeing(text: str, tower_mlp: int) -> hf.Qwen2_5_VLConfig:
+    """Qwen2.5-VL with the decoder of the text model of the same size."""
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    decoder = {name: getattr(SHAPES[text][1], name) for name in (*names, "vocab_size")}
+    tower = {"depth": 32, "hidden_size": 1280, "num_heads": 16, "patch_size": 14, "intermediate_size": tower_mlp,
+             "out_hidden_size": decoder["hidden_size"]}
+    return hf.Qwen2_5_VLConfig(text_config=decoder, vision_config=tower)
+
+
+SHAPES |= {"spark_vl_7b": (24, seeing("spark_7b", 3420)), "spark_vl_32b": (80, seeing("spark_32b_text", 3456))}
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
         "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 100, "max_position_embeddings": 256,
         "bos_token_id": None, "eos_token_id": 4, "pad_token_id": 0}
@@ -69,11 +81,11 @@ def test_sampling_that_runs_out_of_memory_gives_the_same_groups(monkeypatch, cap
     config = Config(max_rows=8, max_new_tokens=12)
     rows: list[int] = []
 
-    def watched(model, prompts, uniforms, stops, temperature):
+    def watched(model, prompts, uniforms, *others):
         rows.append(len(prompts) * uniforms.shape[1])
         if limit and rows[-1] > limit:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return decode(model, prompts, uniforms, stops, temperature)
+        return decode(model, prompts, uniforms, *others)
 
     monkeypatch.setattr("spark_lib.rollout.decode", watched)
     rolls = {}

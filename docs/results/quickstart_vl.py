@@ -1,0 +1,74 @@
+"""Run quickstart_vl over seeds and print its table.    python docs/results/quickstart_vl.py [seed ...]
+
+Each trained model is asked everything a second time with the pictures exchanged: a model that looks at them must then
+be as wrong as one that guesses. Runs that are there already are not done again. Prints Markdown, percent, mean ± sample
+standard deviation over the seeds.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from spark_lib.checkpoints import load_trained  # noqa: E402
+from spark_lib.config import load_config  # noqa: E402
+from spark_lib.evaluation import measure  # noqa: E402
+from spark_lib.problems import load_problems  # noqa: E402
+from spark_lib.run import Clock  # noqa: E402
+from spark_lib.sampler import Sampler  # noqa: E402
+
+COLUMNS = ("solve", "pointwise", "pairwise", "reflection", "1 round", "2 rounds")
+
+
+def run(seed: int) -> Path:
+    """The folder of a run, which is done first if it is not there."""
+    folder = Path("runs") / f"quickstart_vl-{seed}"
+    if not (folder / "summary.json").exists():
+        fresh = ["configs/quickstart_vl.yaml", f"run_name={folder.name}", f"seed={seed}"]
+        start = [f"resume={folder}"] if (folder / "config.yaml").exists() else fresh
+        subprocess.run([sys.executable, "train.py", *start], check=True)
+    return folder
+
+
+def with_wrong_pictures(folder: Path) -> dict:
+    """The skills of the trained model when every problem, and every judgement of it, shows the next one's picture."""
+    config = load_config([str(folder / "config.yaml")])
+    accelerator = Accelerator()
+    model, processor = load_trained(folder, accelerator.device, max_pixels=config.max_pixels)
+    problems = load_problems(config.data, config.eval.split, limit=config.eval.limit)
+    moved = problems[1:] + problems[:1]
+    blind = [replace(problem, image=other.image) for problem, other in zip(problems, moved)]
+    judged = json.loads((folder / "judge_set.json").read_text())
+    roll = Sampler(model, processor, config, accelerator, None, Clock()).evaluating()
+    return measure(blind, judged, roll, config)["skills"]
+
+
+def figures(skills: dict) -> list[float]:
+    return [*(100 * skills[name] for name in COLUMNS[:4]), *(100 * value for value in skills["tts"][1:])]
+
+
+def row(label: str, runs: list[list[float]]) -> str:
+    spread = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in zip(*runs)]
+    cells = [f"{statistics.mean(column):.1f} ± {s:.1f}" for column, s in zip(zip(*runs), spread)]
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    folders = [run(int(word)) for word in sys.argv[1:] or ("0", "1", "2")]
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    print(f"| held out, n = {summaries[0]['after']['n']}, T = 1 | " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * (len(COLUMNS) + 1))
+    print(row("before", [figures(summary["before"]) for summary in summaries]))
+    print(row("after", [figures(summary["after"]) for summary in summaries]), flush=True)
+    print(row("after, with wrong pictures", [figures(with_wrong_pictures(folder)) for folder in folders]))
+    print("\nseconds: " + ", ".join(f"{summary['seconds']['total']:.0f}" for summary in summaries))
+
+
+if __name__ == "__main__":
+    main()
