@@ -126,7 +126,7 @@ def load_base(
     dtype = dtype or compute_dtype(device)
     source = {"local_files_only": True} | ({"gguf_file": gguf} if gguf else {})
     settings = {"dtype": dtype, "use_safetensors": True}
-    shape = shape_of(name)
+    shape = shape_of(str(Path(folder, gguf or "")))  # found already: the hub is asked once
     visual = vision.sees_images(shape)
     packed = quantization_config(quantization, dtype, visual)
     quantised = settings | {"quantization_config": packed, "device_map": {"": device}} if packed else settings
