@@ -157,7 +157,8 @@ def plan_of(shape, config: Config) -> Plan:
         sampling["dense copy of the quantised layers (dense_sampling)"] = linear * dtype.itemsize
     learning = {"gradients": 4 * learned} | learning_parts(model, base, config, dtype)
     if config.quantization != "none":
-        largest = max(m.weight.numel() for m in base.modules() if isinstance(m, torch.nn.Linear))
+        head = base.get_output_embeddings()  # stays dense
+        largest = max(m.weight.numel() for m in base.modules() if isinstance(m, torch.nn.Linear) and m is not head)
         learning["one layer, dequantised"] = largest * dtype.itemsize
     return Plan(always, sampling, learning)
 

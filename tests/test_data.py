@@ -306,6 +306,15 @@ def test_files_without_a_split_in_their_name_are_split_by_question(write, tmp_pa
         assert questions(problems) == {r["question"] for r in sums(range(150)) if split_of(r["question"]) == split}
 
 
+@pytest.mark.parametrize("name, split", [
+    ("data/test-00000-of-00001.parquet", "test"), ("test_suite/train.jsonl", "train"), ("train/Val.csv", "validation"),
+    ("latest.jsonl", None), ("trainer/a.jsonl", None),
+])
+def test_the_last_word_that_names_a_split_counts(name, split):
+    """Guards "test_suite/train.jsonl": a folder's name must not make its training file a held-out one."""
+    assert sources.split_named(name) == split
+
+
 def test_the_same_question_in_other_spaces_or_capitals_is_in_one_split(write):
     """Guards held-out problems: the hash of "What is  1?" is another one than that of "what is 1?"."""
     rows = [{"question": text, "answer": "1"} for i in range(100) for text in (f"What is {i}?", f" what  is\n{i}?")]

@@ -576,6 +576,22 @@ def test_real_checkpoints_answer_sensibly_and_stop(name):
 
 @real
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_real_models_are_trained_on_the_distribution_that_they_sample_from(name):
+    """Padded and cached, or packed and all at once: the log-probs must be the same, or the gradient is that of
+    another policy and nothing is learned."""
+    model, tokenizer = load_model(Config(model=f"{MODELS}/{name}.gguf", lora=Lora(r=4)))
+    problems = [Problem("Say hello to a friend.", ""), Problem("What is 45 + 6? Answer with the number only.", "51")]
+    groups = sample(model, tokenizer, problems, 3, 12, 1.0, torch.Generator().manual_seed(0))
+    batch = pack([Row(g[0].prompt_ids, [r.response_ids for r in g], [1.0] * 3, [1.0] * 3, 0.0) for g in groups])
+    with torch.no_grad():
+        trained = response_logprobs(model, batch, 1.0)[batch.valid].tolist()
+    sampled = [value for g in groups for r in g for value in r.logprobs]
+    assert trained == pytest.approx(sampled, abs=1e-3)
+
+
+@real
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_a_real_checkpoint_round_trips(tmp_path, quantization):
     """smollm2 with an adapter that changes it: the merged model and plain peft say the same as the policy."""
