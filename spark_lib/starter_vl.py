@@ -28,7 +28,7 @@ from spark_lib.shapes import COLORS, EMPTY, MOST, SHAPES, Scene, draw, scene
 from spark_lib.starter import Teacher, drill, laid_out, learn, lesson_about, padded, probe_problem, thirds
 
 FOLDER = Path(__file__).with_name("starter_vl_model")
-PRACTICE, DECAY, SKILLED = 300, 250, 0.5  # of the cold start's second and third phase, see starter.teach
+PRACTICE, DECAY, SKILLED = 900, 150, 0.65  # of the cold start's second and third phase, see starter.teach
 LOOKS = 100  # steps in which the vision tower alone learns to name cells
 PICTURE = "<|vision_start|>" + "<|image_pad|>" * 9 + "<|vision_end|>"  # one token for each of its cells
 NAMES = [EMPTY, *((color, shape) for color in COLORS for shape in SHAPES)]
