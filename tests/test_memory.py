@@ -277,6 +277,7 @@ def test_logits_never_pass_what_is_planned():
     assert logit_chunk(454) == 2048 and logit_chunk(151936) * 151936 <= LOGIT_NUMBERS < 2 * logit_chunk(151936) * 151936
 
 
+@pytest.mark.slow
 def test_every_switch_saves_what_it_is_for():
     """Guards the advice in the docs: each setting lowers its own part and nothing else grows."""
     shape = SHAPES["gsm8k_qwen2.5_1.5b"][1]
@@ -312,7 +313,9 @@ def test_all_weights_and_quantised_layers_need_more():
     assert learning(quantization="nf4")["one layer"] == 2 * 64 * 128 and "one layer" not in dense
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * ("32b" in name)) for name in SHAPES]
+)
 def test_shipped_configs_fit_their_cards_as_their_comments_say(name):
     card, shape = SHAPES[name]
     path = CONFIGS / f"{name}.yaml"

@@ -96,7 +96,7 @@ def test_the_shipped_starter_has_the_skills_that_the_docs_say(shipped):
     assert skills["reflect"] < 0.65
 
 
-@pytest.mark.parametrize("judge_loss", ["grpo", "sft"])
+@pytest.mark.parametrize("judge_loss", ["grpo", pytest.param("sft", marks=pytest.mark.slow)])
 def test_a_stopped_run_with_images_goes_on_as_if_it_had_not(tmp_path, monkeypatch, judge_loss):
     """Guards resume with images, and demonstrations about images: the same bytes as an uninterrupted run."""
     monkeypatch.chdir(tmp_path)

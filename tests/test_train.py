@@ -75,7 +75,9 @@ def test_a_run_leaves_what_other_programs_read(whole):
     assert "own verdict" in (whole / "report.md").read_text()
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+@pytest.mark.parametrize("steps", [
+    pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow), 5,
+])
 def test_kill_and_resume_is_bit_for_bit(whole, tmp_path, steps):
     """Random numbers or data order that depend on the process would make a resumed run another run: kill -9 after
     some steps (0: before the first checkpoint), go on, and compare every byte with the uninterrupted run."""
@@ -138,7 +140,9 @@ def test_a_second_run_gets_a_folder_of_its_own(whole):
     assert before == {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
 
 
-@pytest.mark.parametrize("words", [["problems_per_step=6"], ["problems_per_step=1", "recycle.kinds=[]"]])
+@pytest.mark.parametrize("words", [
+    pytest.param(["problems_per_step=6"], marks=pytest.mark.slow), ["problems_per_step=1", "recycle.kinds=[]"],
+])
 def test_two_processes_learn_the_same(tmp_path, words):
     """Sharing a step out among processes must not change it, nor hang where one process has no group with anything
     to teach (one problem, two processes). This also pins that the update does not depend on how rows are batched."""

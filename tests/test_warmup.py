@@ -188,7 +188,7 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_killed_in_its_warm_up_goes_on_bit_for_bit(whole, tmp_path, after):
     """Killed while the warmed-up model is written, and right after: the first must not be taken for whole, the second
     not be warmed up again."""
