@@ -447,9 +447,10 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("victim", ["a child between answers", "a child during an answer", "all"])
-def test_a_killed_worker_is_replaced(victim: str) -> None:
+def test_a_killed_worker_is_replaced(victim: str, monkeypatch) -> None:
     """The system kills processes when memory is short. That is no verdict: the answer is asked again."""
-    assert same_answer("30(x+1)", "30x+30")
+    monkeypatch.setattr(equivalence, "WORKER", equivalence.Workers())  # none that another test left
+    assert same_answer(f"30(x+{len(victim)})", f"30x+30*{len(victim)}")
     parent = equivalence.WORKER.processes[-1].pid
     victims = children(parent)
     assert victims

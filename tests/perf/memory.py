@@ -2,7 +2,8 @@
 
 For each named card: a model with random weights of the shape that the card's config in configs/ is for, one batch of
 responses sampled to the last token (no stop token), one update on the longest rows. Prints the peak of each phase
-beside the plan's, as a table for docs/models.md. On the CPU, with `tiny`, the same code runs and measures nothing.
+beside the plan's, as a table for docs/models.md; text models only. On the CPU, with `tiny`, the same code runs and
+measures nothing.
 """
 
 import sys
@@ -19,8 +20,9 @@ from test_memory import CONFIGS, SHAPES, TINY_SHAPES  # noqa: E402
 from spark_lib.config import Config, load_config  # noqa: E402
 from spark_lib.memory import CUDA, GIB, Plan, longest_rows, plan_of, texts  # noqa: E402
 from spark_lib.model import compute_dtype, learning, merged  # noqa: E402
-from spark_lib.rollout import decode  # noqa: E402
+from spark_lib.rollout import base_of, decode  # noqa: E402
 from spark_lib.starter import build_tokenizer  # noqa: E402
+from spark_lib.vision import sees_images  # noqa: E402
 from train import Spark  # noqa: E402
 
 
@@ -48,7 +50,7 @@ def peak() -> float:
 
 def sample_longest(spark: Spark, config: Config) -> None:
     """Every kind of batch of the plan, decoded to the last token."""
-    for prompt, n, responses in texts(config):
+    for prompt, n, responses in texts(config, base_of(spark.model).config):
         rows = min(responses, max(1, config.max_rows // n) * n)
         uniforms = torch.rand(rows // n, n, config.max_new_tokens)
         with merged(spark.model, config.dense_sampling) as model:
@@ -57,7 +59,7 @@ def sample_longest(spark: Spark, config: Config) -> None:
 
 def learn_longest(spark: Spark, config: Config) -> None:
     """Every kind of micro-batch of the plan, then one update."""
-    for prompt, n, _ in texts(config):
+    for prompt, n, _ in texts(config, base_of(spark.model).config):
         rows = longest_rows(prompt, config.max_new_tokens, n, config.micro_batch_tokens)
         with learning(spark.model):
             spark.add_gradients([(rows, None)], 0)
@@ -81,7 +83,7 @@ def measure(name: str, shape, config: Config) -> None:
 def main(cards: list[str]) -> None:
     print("| config | phase | planned, GiB | measured, GiB | plan off by |\n|---|---|---|---|---|")
     for name, (card, shape) in SHAPES.items():
-        if f"{card}GB" in cards:
+        if f"{card}GB" in cards and not sees_images(shape):
             measure(name, shape, load_config([str(CONFIGS / f"{name}.yaml")]))
     if "tiny" in cards:
         measure("tiny", TINY_SHAPES["qwen2"], Config(max_new_tokens=8, problems_per_step=2, micro_batch_tokens=512))
