@@ -71,8 +71,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
     """One problem and everything that was said about it, each turn with whether it was right."""
     told, answer_right = [], False
     for turn in turns:
-        if turn.problem.kind == "pointwise":  # its reward says whether the verdict was Yes, see judge_and_reflect
-            right = (turn.reward == 1) == answer_right
+        if turn.problem.kind == "pointwise":  # not its reward, by which an unreadable verdict would pass for a No
+            right = said("Yes" if answer_right else "No", [turn]) == 1
         else:
             right = answer_right = turn.reward >= right_at
         told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
@@ -88,5 +88,5 @@ def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:
 
 def said(word: str, rollouts: list[Rollout]) -> float | None:
     """Share of judge rollouts whose verdict is `word`."""
-    said_it = [verify(r.text, Problem("", word, r.problem.kind)) for r in rollouts]
+    said_it = [r.finished and verify(r.text, Problem("", word, r.problem.kind)) for r in rollouts]
     return sum(said_it) / len(said_it) if said_it else None

@@ -328,9 +328,10 @@ def teach(
     raise RuntimeError(f"The cold start stood in phase {phase} of 3 after {max_steps} steps; try another seed")
 
 
-def main() -> None:
+def main(cold_start: Callable = cold_start, folder: Path = FOLDER) -> None:
+    """The command line of both starters."""
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else folder
     model, tokenizer = cold_start(seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

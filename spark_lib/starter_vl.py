@@ -11,7 +11,6 @@ shapes in pictures (spark_lib/shapes.py), cell by cell:
 
 import random
 import re
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -191,14 +190,5 @@ def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
     return model.requires_grad_(True).eval(), processor
 
 
-def main() -> None:
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
-    model, processor = cold_start(seed)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    print(f"starter saved to {folder}")
-
-
 if __name__ == "__main__":
-    main()
+    starter.main(cold_start, FOLDER)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from spark_lib.evaluation import story as shown_story
 from spark_lib.predictions import Prediction
 from spark_lib.problems import Problem
 from spark_lib.reflect import Candidate, at_equal_tokens, curve, judge_and_reflect, tokens_by_round
@@ -222,3 +223,15 @@ def test_equal_tokens():
     curves = {"a": {"tokens": [10, 30], "accuracy": [0.2, 0.6]}, "b": {"tokens": [10, 20], "accuracy": [0.2, 0.3]}}
     assert at_equal_tokens([9, 20, 25], curves) == {"a": [0.2, pytest.approx(0.4), pytest.approx(0.5)],
                                                     "b": [0.2, 0.3, None]}
+
+
+@pytest.mark.parametrize("text, finished, right", [
+    ("\\boxed{No}", True, True), ("\\boxed{Yes}", True, False), ("\\boxed{7}", True, False),
+    ("\\boxed{No}", False, False),
+])
+def test_only_a_readable_verdict_is_shown_as_right(rollout, arithmetic_problem, text, finished, right):
+    """Guards the stories of a report: a judge that says nothing about a wrong answer was shown as right about it."""
+    solved = rollout(problem=arithmetic_problem((10, 20, 772)), text="\\boxed{1}", reward=0.0)
+    asked = Problem("?", "Yes", "pointwise")  # as judge_and_reflect asks, with "Yes" as the answer that is hoped for
+    turns = [solved, rollout(problem=asked, text=text, reward=float("Yes" in text), finished=finished)]
+    assert [turn["right"] for turn in shown_story(turns, 1.0)["turns"]] == [False, right]

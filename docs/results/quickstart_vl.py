@@ -6,13 +6,13 @@ standard deviation over the seeds.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from quickstart import COLUMNS, figures, row
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -22,8 +22,6 @@ from spark_lib.evaluation import measure  # noqa: E402
 from spark_lib.problems import load_problems  # noqa: E402
 from spark_lib.run import Clock  # noqa: E402
 from spark_lib.sampler import Sampler  # noqa: E402
-
-COLUMNS = ("solve", "pointwise", "pairwise", "reflection", "1 round", "2 rounds")
 
 
 def run(seed: int) -> Path:
@@ -47,16 +45,6 @@ def with_wrong_pictures(folder: Path) -> dict:
     judged = json.loads((folder / "judge_set.json").read_text())
     roll = Sampler(model, processor, config, accelerator, None, Clock()).evaluating()
     return measure(blind, judged, roll, config)["skills"]
-
-
-def figures(skills: dict) -> list[float]:
-    return [*(100 * skills[name] for name in COLUMNS[:4]), *(100 * value for value in skills["tts"][1:])]
-
-
-def row(label: str, runs: list[list[float]]) -> str:
-    spread = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in zip(*runs)]
-    cells = [f"{statistics.mean(column):.1f} ± {s:.1f}" for column, s in zip(zip(*runs), spread)]
-    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:
