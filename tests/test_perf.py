@@ -22,7 +22,7 @@ def test_a_step_is_the_step_of_trl(tmp_path):
     done = run("step.py", "--peer", "trl", *SMALL, "--out", str(tmp_path / "step.json"))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "step.json").read_text())
-    assert report["loss_agrees"] is True and report["difference"]["gradient"] < 1e-3
+    assert report["loss_agrees"] is True and report["difference"]["gradient"] < 1e-4
     assert set(report["ratio"]) == {"fixed", "variable"} and report["memory_ratio"] > 0
     assert report["tokens"]["fixed"] == 2 * 4 * 8
 

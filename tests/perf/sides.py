@@ -186,7 +186,9 @@ class Trl(Side):
             output_dir=self.folder.name, use_cpu=not gpu, bf16=gpu, report_to="none", learning_rate=1e-5,
             per_device_train_batch_size=rows // self.parts, gradient_accumulation_steps=self.parts,
             num_generations=args.group, max_completion_length=args.max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
-            beta=args.beta, loss_type="dapo", gradient_checkpointing=False, logging_strategy="no",
+            beta=args.beta, loss_type="dapo", gradient_checkpointing=False,
+            use_bias_correction_kl=False,  # TRL's default multiplies the KL term by the ratio; the paper does not
+            logging_strategy="no",
         )
         from datasets import Dataset
 

@@ -25,7 +25,7 @@ from pathlib import Path
 # Both sides get the setting (it must be there when the process starts).
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000", "MALLOC_TOP_PAD_": "67108864"}
 # Relative. A gradient is a sum of many that nearly cancel, so rounding shows more in it than in its length.
-AGREE = {"loss": 1e-4, "gradient_norm": 1e-4, "gradient": 1e-3}
+AGREE = {"loss": 1e-4, "gradient_norm": 1e-4, "gradient": 1e-4}
 PHASES = ("generation", "reference", "forward+backward", "rest", "total")
 
 
