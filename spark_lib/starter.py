@@ -293,7 +293,8 @@ def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
 
 
 def teach(
-    model, lessons: Callable, probe: Callable, skilled: float, practice: int, decay: int, max_steps: int, lr: float
+    model, lessons: Callable, probe: Callable, skilled: float, practice: int, decay: int, max_steps: int, lr: float,
+    settle: float = 1.0,
 ) -> None:
     """Supervised learning in three phases.
 
@@ -301,6 +302,7 @@ def teach(
        a step that no one can predict: a probe must end the phase, and stopping early is no way to partial skill.
     2. The faultless teacher also judges and reflects, at half the learning rate, for `practice` steps at least and
        until the probe says that every kind is at `skilled`; starters that left this phase earlier made weaker judges.
+       In these steps the rate falls to `settle` times what it was.
     3. `decay` steps of the sloppy teacher, while the learning rate falls to zero.
 
     lessons(mix, sloppy): the loss of a batch, after its backward pass; probe(kinds=...): accuracy by kind. Raises
@@ -308,14 +310,16 @@ def teach(
     """
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    phase, left = 1, decay
+    phase, practised, left = 1, 0, decay
     for step in range(max_steps):
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50) * (1.0 if phase == 1 else 0.5 * left / decay)
+        settled = 1 - (1 - settle) * min(1.0, practised / practice)
+        factor = {1: min(1.0, (step + 1) / 50), 2: 0.5 * settled, 3: 0.5 * left / decay}[phase]
+        optimizer.param_groups[0]["lr"] = lr * factor
         loss = lessons(FIRST if phase == 1 else MIX, phase == 3)
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        practice, left = practice - (phase == 2), left - (phase == 3)
+        practised, left = practised + (phase == 2), left - (phase == 3)
         if step % 50 == 49 or left == 0:
             skills = probe(kinds=("solve",) if phase == 1 else KINDS)
             print(f"step {step + 1}, phase {phase}: loss {loss:.3f}, "
@@ -323,7 +327,7 @@ def teach(
             if left == 0:
                 return
             arrived = phase == 1 and skills["solve"] >= ARRIVED
-            if arrived or phase == 2 and practice <= 0 and min(skills.values()) >= skilled:
+            if arrived or phase == 2 and practised >= practice and min(skills.values()) >= skilled:
                 phase += 1
     raise RuntimeError(f"The cold start stood in phase {phase} of 3 after {max_steps} steps; try another seed")
 

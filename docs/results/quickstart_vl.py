@@ -1,8 +1,9 @@
 """Run quickstart_vl over seeds and print its table.    python docs/results/quickstart_vl.py [seed ...]
 
 Each trained model is asked everything a second time with the pictures exchanged: a model that looks at them must then
-be as wrong as one that guesses. Runs that are there already are not done again. Prints Markdown, percent, mean ± sample
-standard deviation over the seeds.
+be as wrong as one that guesses. Policy-only training stops at as many sampled tokens as SPARK's run of the same seed.
+Runs that are there already are not done again. Prints Markdown, percent, mean ± sample standard deviation over the
+seeds.
 """
 
 import json
@@ -24,14 +25,24 @@ from spark_lib.run import Clock  # noqa: E402
 from spark_lib.sampler import Sampler  # noqa: E402
 
 
-def run(seed: int) -> Path:
+def run(name: str, seed: int, *words: str) -> Path:
     """The folder of a run, which is done first if it is not there."""
-    folder = Path("runs") / f"quickstart_vl-{seed}"
+    folder = Path("runs") / f"{name}-{seed}"
     if not (folder / "summary.json").exists():
-        fresh = ["configs/quickstart_vl.yaml", f"run_name={folder.name}", f"seed={seed}"]
+        fresh = ["configs/quickstart_vl.yaml", f"run_name={folder.name}", f"seed={seed}", *words]
         start = [f"resume={folder}"] if (folder / "config.yaml").exists() else fresh
         subprocess.run([sys.executable, "train.py", *start], check=True)
     return folder
+
+
+def policy_only(seed: int, spark: Path) -> Path:
+    tokens = summary(spark)["sampled_tokens"]
+    limits = ("max_steps=1000", f"max_sampled_tokens={tokens}")
+    return run("quickstart_vl-policy-only", seed, "recycle.kinds=[]", *limits)
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
 
 
 def with_wrong_pictures(folder: Path) -> dict:
@@ -48,14 +59,17 @@ def with_wrong_pictures(folder: Path) -> dict:
 
 
 def main() -> None:
-    folders = [run(int(word)) for word in sys.argv[1:] or ("0", "1", "2")]
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
-    print(f"| held out, n = {summaries[0]['after']['n']}, T = 1 | " + " | ".join(COLUMNS) + " |")
+    seeds = [int(word) for word in sys.argv[1:]] or [0, 1, 2]
+    folders = [run("quickstart_vl", seed) for seed in seeds]
+    before, after = ([figures(summary(folder)[when]) for folder in folders] for when in ("before", "after"))
+    print(f"| held out, n = {summary(folders[0])['after']['n']}, T = 1 | " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * (len(COLUMNS) + 1))
-    print(row("before", [figures(summary["before"]) for summary in summaries]))
-    print(row("after", [figures(summary["after"]) for summary in summaries]), flush=True)
-    print(row("after, with wrong pictures", [figures(with_wrong_pictures(folder)) for folder in folders]))
-    print("\nseconds: " + ", ".join(f"{summary['seconds']['total']:.0f}" for summary in summaries))
+    print(row("before", before))
+    print(row("SPARK", after), flush=True)
+    print(row("SPARK, with wrong pictures", [figures(with_wrong_pictures(folder)) for folder in folders]), flush=True)
+    policies = [policy_only(seed, folder) for seed, folder in zip(seeds, folders)]
+    print(row("policy-only", [figures(summary(folder)["after"]) for folder in policies]))
+    print("\nseconds of SPARK: " + ", ".join(f"{summary(folder)['seconds']['total']:.0f}" for folder in folders))
 
 
 if __name__ == "__main__":
