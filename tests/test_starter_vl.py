@@ -96,6 +96,20 @@ def test_the_shipped_starter_has_the_skills_that_the_docs_say(shipped):
     assert skills["reflect"] < 0.65
 
 
+def test_cold_start_fails_loudly():
+    """A cold start that never learned must not be saved as if it had."""
+    with pytest.raises(RuntimeError, match="phase 1 of 3 after 1 steps"):
+        starter_vl.cold_start(seed=3, max_steps=1)
+
+
+@pytest.mark.slow
+def test_rebuilding_gives_a_starter_of_the_same_skill(shipped):
+    """The shipped weights must be what the shipped code builds, not a lucky leftover: once their rate was set by hand."""
+    now, then = starter_vl.probe(*starter_vl.cold_start(seed=0), 400), starter_vl.probe(*shipped, 400)
+    for kind in KINDS:
+        assert abs(now[kind] - then[kind]) < 0.15  # 400 samples each, and another CPU takes another path
+
+
 @pytest.mark.parametrize("judge_loss", ["grpo", pytest.param("sft", marks=pytest.mark.slow)])
 def test_a_stopped_run_with_images_goes_on_as_if_it_had_not(tmp_path, monkeypatch, judge_loss):
     """Guards resume with images, and demonstrations about images: the same bytes as an uninterrupted run."""
