@@ -70,14 +70,18 @@ def draw(report: dict, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     count = len(report["axes"])
     figure, panels = plt.subplots(1, count, figsize=(4 * count, 3.4), constrained_layout=True, squeeze=False)
     for panel, (axis, found) in zip(panels[0], report["axes"].items()):
         for side, colour in (("kit", "tab:blue"), ("trl", "tab:orange")):
-            panel.loglog(found["x"], found[side], "o-", color=colour, label=f"{side}, slope {found['slope'][side]:.2f}")
+            name = {"trl": "TRL"}.get(side, side)
+            panel.loglog(found["x"], found[side], "o-", color=colour, label=f"{name}, slope {found['slope'][side]:.2f}")
         panel.set_xlabel(axis)
         panel.set_xticks(found["x"], [str(x) for x in found["x"]])
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.minorticks_off()
         panel.legend(frameon=False)
     panels[0, 0].set_ylabel("seconds per step")
