@@ -104,7 +104,7 @@ def test_cold_start_fails_loudly():
 
 @pytest.mark.slow
 def test_rebuilding_gives_a_starter_of_the_same_skill(shipped):
-    """The shipped weights must be what the shipped code builds, not a lucky leftover: once their rate was set by hand."""
+    """The shipped weights must be what the shipped code builds, not a lucky leftover: once they were not."""
     now, then = starter_vl.probe(*starter_vl.cold_start(seed=0), 400), starter_vl.probe(*shipped, 400)
     for kind in KINDS:
         assert abs(now[kind] - then[kind]) < 0.15  # 400 samples each, and another CPU takes another path
