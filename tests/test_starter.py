@@ -76,6 +76,25 @@ def test_cold_start_fails_loudly():
         starter.cold_start(seed=3, max_steps=2)
 
 
+def test_the_rate_of_each_phase():
+    """A second phase whose rate does not fall leaves the starter that sees at 80 %, and SPARK then mends little of it.
+    Adam moves a weight of constant gradient by the learning rate: the moves are the rates."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    seen = []
+
+    def lessons(mix, sloppy):
+        seen.append(model.weight.item())
+        (1000 * model.weight).sum().backward()
+        return 0.0
+
+    starter.teach(model, lessons, lambda kinds: dict.fromkeys(kinds, 1.0), skilled=0.9, practice=100, decay=50,
+                  max_steps=1000, lr=1e-3, settle=0.1)
+    rates = -torch.tensor([*seen, model.weight.item()]).diff() / 1e-3
+    wanted = [*((i + 1) / 50 for i in range(50)), *(0.5 - 0.45 * i / 100 for i in range(100)),
+              *(0.5 * (50 - i) / 50 for i in range(50))]
+    torch.testing.assert_close(rates, torch.tensor(wanted), atol=0.02, rtol=0)
+
+
 @pytest.mark.slow
 def test_rebuilding_gives_a_starter_of_the_same_skill(shipped, tmp_path):
     """The shipped weights must be what the shipped code builds, not a lucky leftover."""
