@@ -27,8 +27,8 @@ from spark_lib.shapes import COLORS, EMPTY, MOST, SHAPES, Scene, draw, scene
 from spark_lib.starter import Teacher, drill, laid_out, learn, lesson_about, padded, probe_problem, thirds
 
 FOLDER = Path(__file__).with_name("starter_vl_model")
-# Of the cold start's second and third phase, see starter.teach. At a constant rate it never got beyond 80 %: what was
-# wrong then came from lack of skill, which few steps of SPARK do not mend, not from the sloppy teacher.
+# Of the cold start's second and third phase, see starter.teach. A starter that left the second at 72 to 79 % made errors
+# from lack of skill, which few steps of SPARK do not mend; with these it leaves at 97 to 99 %.
 PRACTICE, SETTLE, SKILLED, DECAY = 1500, 0.1, 0.85, 150
 LOOKS = 100  # steps in which the vision tower alone learns to name cells
 PICTURE = "<|vision_start|>" + "<|image_pad|>" * 9 + "<|vision_end|>"  # one token for each of its cells

@@ -77,8 +77,8 @@ def test_cold_start_fails_loudly():
 
 
 def test_the_rate_of_each_phase():
-    """A second phase whose rate does not fall leaves the starter that sees at 80 %, and SPARK then mends little of it.
-    Adam moves a weight of constant gradient by the learning rate: the moves are the rates."""
+    """Guards `settle`: the starter that sees came to its skill while the rate of the second phase fell. Adam
+    moves a weight of constant gradient by the learning rate: the moves are the rates."""
     model = torch.nn.Linear(1, 1, bias=False)
     seen = []
 
