@@ -27,7 +27,7 @@ from spark_lib.shapes import COLORS, EMPTY, MOST, SHAPES, Scene, draw, scene
 from spark_lib.starter import Teacher, drill, laid_out, learn, lesson_about, padded, probe_problem, thirds
 
 FOLDER = Path(__file__).with_name("starter_vl_model")
-# Of the cold start's second and third phase, see starter.teach. A starter that left the second at 72 to 79 % made errors
+# Of the cold start's later phases, see starter.teach. A starter that left the second at 72 to 79 % made errors
 # from lack of skill, which few steps of SPARK do not mend; with these it leaves at 97 to 99 %.
 PRACTICE, SETTLE, SKILLED, DECAY = 1500, 0.1, 0.85, 150
 LOOKS = 100  # steps in which the vision tower alone learns to name cells
