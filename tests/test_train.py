@@ -76,7 +76,8 @@ def test_a_run_leaves_what_other_programs_read(whole):
 
 
 @pytest.mark.parametrize("steps", [
-    pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow), 5,
+    pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(3, marks=pytest.mark.slow), 5,
 ])
 def test_kill_and_resume_is_bit_for_bit(whole, tmp_path, steps):
     """Random numbers or data order that depend on the process would make a resumed run another run: kill -9 after
