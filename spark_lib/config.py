@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+ENGINE_CAP = 2.0  # importance_cap where vllm samples and it is not given
 
 
 class ConfigError(ValueError):
@@ -117,6 +118,8 @@ class Config:
     temperature: float = key(1.0, "sampling temperature, in the loss as well", 1e-3)
     max_new_tokens: int = key(512, "longest response, in tokens; longer ones are cut off and get no reward", 1)
     max_rows: int = key(256, "responses decoded at a time", 1)
+    vllm: str | None = key(None, "sample on the vLLM server at this address, e.g. http://127.0.0.1:8000; null: our own "
+                           "loop. See docs/scale.md")
     judge_share: float = key(0.25, "share of a step's responses that goes to recycled problems", 0, 0.99)
     judge_group_size: int = key(4, "responses per recycled problem", 2)
     recycle: Recycle = key(Recycle, "")
@@ -128,6 +131,8 @@ class Config:
     loss: str = key("dapo", "how tokens are weighted, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
     weights: Weights = key(Weights, "")
     clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
+    importance_cap: float | None = key(None, "weight each token by how much likelier the trained model finds it than "
+                                       "its sampler did, at most by this; null: off. With vllm 2, unless given", 1)
     beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
     updates_per_step: int = key(1, "optimiser updates on the same rollouts; 1 is strictly on-policy", 1)
     lr: float = key(1e-5, "learning rate", 0)
@@ -180,6 +185,7 @@ class Evaluation:
     split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
     data: str | None = key(None, "problems to solve, as in train.py")
     view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
+    vllm: str | None = key(None, "sample on the vLLM server at this address, as in train.py")
     temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
     max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
     max_pixels: int | None = key(None, "larger images are scaled down to it", 784)
@@ -230,6 +236,9 @@ def load_config(argv: list[str]) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
     config.run_name = config.run_name or file.stem
+    given = {*content, *(word.split("=")[0] for word in words)}
+    if config.vllm and "importance_cap" not in given:
+        config.importance_cap = ENGINE_CAP
     check(config)
     return config
 

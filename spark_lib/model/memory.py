@@ -68,8 +68,7 @@ def halves(batches: list[tuple[list[Row], torch.Tensor | None]]) -> list[tuple[l
         if middle:
             parts = [rows[:middle], rows[middle:]]
         elif middle := len(row.responses) // 2:
-            parts = [[replace(row, responses=row.responses[part], advantages=row.advantages[part],
-                              weights=row.weights[part])] for part in (slice(middle), slice(middle, None))]
+            parts = [[row.part(slice(middle))], [row.part(slice(middle, None))]]
         else:
             parts = [rows]
         start = 0
