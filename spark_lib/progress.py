@@ -27,15 +27,19 @@ def say(text: str) -> None:
 
 
 class Bar(tqdm):
-    """tqdm's bar, which can also count the tokens of responses."""
+    """tqdm's bar, which can also count sampling: its tokens and the responses that have ended stand beside the bar."""
 
-    tokens = 0
+    tokens = ended = 0
 
-    def count(self, tokens: int, ended: int) -> None:
-        """Add sampled tokens, and responses that have ended."""
-        self.tokens += tokens
-        self.set_postfix_str(f"{self.tokens:,} tokens", refresh=False)
-        self.update(ended)
+    def count(self, tokens: int, ended: int, came: float) -> None:
+        """See decode."""
+        self.tokens, self.ended = self.tokens + tokens, self.ended + ended
+        self.set_postfix_str(f"{self.ended:,} of {self.total:,} responses, {self.tokens:,} tokens", refresh=False)
+        self.update(came)
+
+    def restart(self) -> None:
+        self.tokens = self.ended = 0
+        self.reset()
 
 
 def bar(what: str, total: int, unit: str, done: int = 0, delay: float = 0.0, announce: bool = True) -> Bar:
@@ -43,6 +47,7 @@ def bar(what: str, total: int, unit: str, done: int = 0, delay: float = 0.0, ann
     seconds, if it is still needed then, and is no more than a line or nothing where no bar can be drawn."""
     if announce and total and not draws():
         say(f"{what}, {total:,} {unit}{'s' * (total > 1)}")
-    # miniters=0: a token that ends no response moves the bar too. smoothing=0: responses end in bursts.
-    return Bar(desc=what, total=total, initial=done, unit=f" {unit}s", delay=delay, disable=not draws() or not total,
-               leave=False, miniters=0, smoothing=0, dynamic_ncols=True)
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}" if unit == "response" else None
+    # smoothing=0: by the mean speed, as responses end in bursts. miniters=0: looks at the clock at every count.
+    return Bar(desc=what, total=total, initial=done, unit=unit, delay=delay, disable=not draws() or not total,
+               leave=False, miniters=0, smoothing=0, dynamic_ncols=True, bar_format=shape)

@@ -83,7 +83,7 @@ class Predictions:
                             f"the data has changed since; delete the folder {self.path.parent} or give another name="
                         )
                     groups[order[start + i // n]].append(prediction(problem, row))
-                bar.update(len(rows))
+                bar.count(sum(row["tokens"] for row in rows), len(rows), len(rows))
         return groups
 
     def sample(

@@ -20,13 +20,14 @@ ROOM = 64  # tokens that a cache layer grows by
 @torch.no_grad()
 def decode(
     model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float,
-    seen: list[Seen | None] = (), count: Callable[[int, int], object] | None = None,
+    seen: list[Seen | None] = (), count: Callable[[int, int, float], object] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every prompt n times; returns (ids, log-probs) per row, rows of one prompt side by side.
 
     uniforms: (prompts, n, max_new_tokens), one number in [0, 1) for each token that may be drawn.
     A prompt and its images are read once and its keys and values are copied to its n rows; finished rows leave the
-    batch. count, if there is one, is told of every draw: tokens drawn for responses that go on, responses that ended.
+    batch. count, if there is one, is told of each draw: the tokens that it brought, the responses that it ended, and
+    how far it brought all of them, in responses, as if those that go on went on to the limit.
     """
     device = next(model.parameters()).device
     n, max_new_tokens = uniforms.shape[1:]
@@ -63,7 +64,7 @@ def decode(
         ended |= now
         left = 0 if t == max_new_tokens - 1 else len(rows) - int(ended.sum())
         if count:
-            count(alive, alive - left)
+            count(alive, alive - left, left / max_new_tokens + (alive - left) * (1 - t / max_new_tokens))
         alive = left
         if not alive:
             break

@@ -52,8 +52,7 @@ class Sampler:
                 raise ConfigError(f"the {n} responses to one problem do not fit the GPU's memory; lower max_new_tokens "
                                   "or the group size, or set dense_sampling=false (plan=true shows the parts)")
             self.halvings += 1
-            bar.reset()
-            bar.tokens = 0
+            bar.restart()
             return f"{limit >> self.halvings} responses are decoded at a time"
 
         with self.clock("sample"), bar:
