@@ -126,9 +126,9 @@ def test_other_settings_get_a_folder_of_their_own(tmp_path, monkeypatch):
 
 def test_the_identity_holds_all_that_matters(tiny):
     """Guards the same from the other side: what changes the answers changes the identity; batch and names do not."""
-    sets, model = {"toy": PROBLEMS}, tiny("llama")
+    sets, model, default = {"toy": PROBLEMS}, tiny("llama"), Evaluation()
 
-    def identity(settings: Evaluation = Evaluation(), sets=sets, model=model, **config) -> str:
+    def identity(settings: Evaluation = default, sets=sets, model=model, **config) -> str:
         return json.dumps(evaluate.identity(settings, Config(**config), sets, model))
 
     base = identity()
