@@ -89,8 +89,8 @@ def pack(rows: list[Row], device="cpu") -> Batch:
     prompt_of = tensor([i for i, _ in flat])
     last = (prompts.max(1).values[prompt_of])[:, None]  # the prompt's last token predicts the response's first
     sampled = torch.full(valid.shape, torch.nan)
-    for row, known in enumerate(one for row in rows for one in row.sampled or [[]] * len(row.responses)):
-        sampled[row, : len(known)] = torch.tensor(known)
+    for i, known in enumerate(one for row in rows for one in row.sampled or [[]] * len(row.responses)):
+        sampled[i, : len(known)] = torch.tensor(known)
     shown = [(prompts[i, 0].item(), row.seen) for i, row in enumerate(rows) if row.seen]
     return Batch(
         tensor([ids]), positions.to(device), prompts, responses, prompt_of, real.sum(1)[prompt_of], back,
