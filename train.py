@@ -31,6 +31,7 @@ from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode
 from spark_lib.run import Clock, Run
 from spark_lib.sampling.roll import Sampler
+from spark_lib.sampling.vllm import reach
 from spark_lib.starters.warmup import lessons, warm_up
 
 MEASURED = ("tokens", "clipped", "kl", "nll", "sampled", "mismatch", "capped")  # of joint_loss
@@ -73,6 +74,7 @@ class Spark:
     """The state of training (model, tokenizer, optimiser) and its two verbs: roll and update."""
 
     def __init__(self, config: Config, accelerator: Accelerator):
+        reach(config)
         self.config, self.accelerator, self.clock = config, accelerator, Clock()
         self.dtype = compute_dtype(accelerator.device)
         self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
@@ -197,6 +199,7 @@ def main(argv: list[str]) -> None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         if made:
             warm_up(spark, made, run)
+        spark.roll.start(run.folder)
         roll = spark.roll.evaluating
         judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll("judge set"), config))
         before = run.once("before", lambda: skills.measure(heldout, judged, roll("before"), config))

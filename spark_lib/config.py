@@ -236,7 +236,9 @@ def load_config(argv: list[str]) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
     config.run_name = config.run_name or file.stem
-    given = {*content, *(word.split("=")[0] for word in words)}
+    given = {word.split("=")[0] for word in words}
+    if not resume or content.get("vllm"):  # what a run without an engine has written down was not said about one
+        given |= set(content)
     if config.vllm and "importance_cap" not in given:
         config.importance_cap = ENGINE_CAP
     check(config)

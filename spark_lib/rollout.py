@@ -87,6 +87,15 @@ def stop_ids(model, tokenizer) -> set[int]:
     return {i for i in ids | {tokenizer.eos_token_id} if i is not None}
 
 
+def rollout_of(
+    problem: Problem, prompt_ids: list[int], ids: list[int], logprobs: list[float], tokenizer, stops: set[int],
+    seen: Seen | None = None,
+) -> Rollout:
+    """The Rollout of token ids that were drawn, by whatever drew them."""
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    return Rollout(problem, prompt_ids, ids, text, ids[-1] in stops, logprobs, seen=seen)
+
+
 def sample(
     model, tokenizer, problems: list[Problem], n: int, max_new_tokens: int, temperature: float,
     generator: torch.Generator, max_rows: int = 512, share: slice = slice(None), count=None,
@@ -112,7 +121,5 @@ def sample(
     model.train(was_training)
     for row, (ids, logprobs) in enumerate(decoded):
         i = order[row // n]
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        finished = ids[-1] in stops
-        groups[i].append(Rollout(problems[i], prompts[i], ids, text, finished, logprobs, seen=encoded[i][1]))
+        groups[i].append(rollout_of(problems[i], prompts[i], ids, logprobs, tokenizer, stops, encoded[i][1]))
     return groups

@@ -120,6 +120,7 @@ class Run:
 
     def __exit__(self, *_) -> None:
         signal.signal(signal.SIGINT, self.previous_handler)
+        self.spark.roll.stop()
         self.accelerator.end_training()
 
     def interrupt(self, *_) -> None:

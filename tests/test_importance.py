@@ -132,3 +132,8 @@ def test_the_cap_is_2_where_an_engine_samples_and_nothing_else_is_said(tmp_path)
     assert load_config([str(file), "vllm=null"]).importance_cap is None
     file.write_text("importance_cap: 3.0\n")
     assert load_config([str(file), engine]).importance_cap == 3.0
+    (tmp_path / "config.yaml").write_text("vllm: null\nimportance_cap: null\n")  # as a run writes it
+    assert load_config([f"resume={tmp_path}"]).importance_cap is None
+    assert load_config([f"resume={tmp_path}", engine]).importance_cap == 2.0
+    (tmp_path / "config.yaml").write_text("vllm: http://127.0.0.1:8000\nimportance_cap: null\n")
+    assert load_config([f"resume={tmp_path}"]).importance_cap is None
