@@ -23,8 +23,8 @@ HEADINGS = {
     Config: {
         "seed": "run", "model": "data", "quantization": "memory", "data": "data", "max_steps": "run",
         "problems_per_step": "sampling", "max_rows": "memory", "vllm": "sampling",
-        "judge_share": "recycling", "verifier": "learning", "micro_batch_tokens": "memory", "lora.r": "learning", "merge": "run", "plan": "memory",
-        "eval.limit": "evaluation", "log_with": "run",
+        "judge_share": "recycling", "verifier": "learning", "micro_batch_tokens": "memory", "lora.r": "learning",
+        "merge": "run", "plan": "memory", "eval.limit": "evaluation", "log_with": "run",
     },
     Evaluation: {
         "model": "run", "quantization": "memory", "name": "run", "suite": "data", "parts": "evaluation",

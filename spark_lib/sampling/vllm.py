@@ -140,6 +140,8 @@ class Engine:
                 self.model.save_pretrained(self.folder / name)
                 self.load(name)
             self.gap = self.difference(name)
+            with open(self.folder.with_suffix(".jsonl"), "a", encoding="utf-8") as file:
+                file.write(json.dumps({"adapter": name, "difference": self.gap}) + "\n")
             if old != self.base:
                 self.unload(old)
 
