@@ -3,7 +3,6 @@
 The stand-in of stub.py answers; tests/engine/test_engine.py asks a real server."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,7 +211,7 @@ def test_a_server_that_dies_in_mid_run_and_the_run_that_goes_on(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with stub() as server:
         words = [*SMALL, "max_steps=3", f"vllm={server.address}"]
-        server.fault, server.after = "dead", 6  # a trial and two samplings for each step, and one step is done
+        server.fault, server.after = "dead", 4  # a trial and two samplings for one step, and a trial
         with pytest.raises(ConfigError, match="vllm: "):
             train.main(words)
     assert [path.name for path in Path("runs/a").glob("checkpoint-*")] == ["checkpoint-1"]
@@ -239,6 +238,7 @@ def test_two_processes_ask_for_their_shares_and_one_hands_over(server, tmp_path)
     assert len(open(tmp_path / "runs" / "a" / "metrics.jsonl").readlines()) == 2
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_both(server, tmp_path):
     """Guards the other process, which would wait for the first one's rollouts until the network gives up."""
     server.fault, server.after = "HTTP 500", 2  # after the trial and the first one's share
@@ -282,5 +282,5 @@ def test_a_quantised_base_is_served_dequantised(checkpoint, tmp_path, monkeypatc
         assert spark.roll.engine.gap < 1e-3
     with stub(name=str(checkpoint)) as server:
         spark = train.Spark(load_config([*words, f"vllm={server.address}"]), Accelerator())
-        spark.roll.start(tmp_path / "run")
-        assert spark.roll.engine.gap > 1e-2 or math.isnan(spark.roll.engine.gap)
+        with pytest.raises(ConfigError, match="it serves another base"):
+            spark.roll.start(tmp_path / "run")
