@@ -93,3 +93,15 @@ def vote(labels: Sequence[Hashable | None], weights: Sequence[float] | None = No
         if label is not None:
             totals[label] = totals.get(label, 0.0) + weight
     return max(totals, key=totals.__getitem__) if totals else None
+
+
+def clusters(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[int | None]:
+    """For each answer the place of the first answer that is the `same`; None for no answer, which is in no cluster."""
+    places: list[int | None] = []
+    for i, answer in enumerate(answers):
+        firsts = [j for j in range(i) if places[j] == j]
+        place = next((j for j in firsts if answers[j] == answer), None)  # cheap, so before `same`
+        if place is None and answer is not None:
+            place = next((j for j in firsts if same(answer, answers[j])), i)
+        places.append(place)
+    return places

@@ -177,9 +177,9 @@ def test_the_quickstart_is_the_default():
 def test_help_lists_every_key_with_its_default_and_meaning():
     """Guards --help, the reference of all keys: a new field cannot be forgotten."""
     text = help_text()
-    sections = (Config, Recycle, Weights, Lora, Eval, Warmup)
+    sections = (Config, Recycle, Weights, Lora, Eval, Warmup, Noise)
     keys = [f.name for section in sections for f in dataclasses.fields(section)]
-    assert len(leaves()) == len(keys) - 5  # all but the sections themselves
+    assert len(leaves()) == len(keys) - 6  # all but the sections themselves
     for name, f in leaves().items():
         assert f"\n  {name} = " in text
         assert len(f.metadata["meaning"]) > 3 and f.metadata["meaning"] in text

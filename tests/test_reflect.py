@@ -9,7 +9,7 @@ from spark_lib.evaluation.assessment import at_equal_tokens, curve, tokens_by_ro
 from spark_lib.evaluation.predictions import Prediction
 from spark_lib.evaluation.skills import story as shown_story
 from spark_lib.problem import Problem
-from spark_lib.reflect import Candidate, judge_and_reflect, vote
+from spark_lib.reflect import Candidate, clusters, judge_and_reflect, vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -255,3 +255,16 @@ def test_vote_adds_up_weights():
     assert vote(["a", None], [0.0, 1.0]) == "a"
     with pytest.raises(ValueError):
         vote(["a", "b"], [1.0])
+
+
+def test_clusters():
+    """Guards the votes: spellings of one answer are one candidate, and no answer is none."""
+    calls = []
+
+    def same(a: str, b: str) -> bool:
+        calls.append((a, b))
+        return float(a) == float(b)
+
+    assert clusters(["1", "0.5", None, "1.0", "0.50", "2", None, "1"], same) == [0, 1, None, 0, 1, 5, None, 0]
+    assert ("1", "1") not in calls  # the verifier may take seconds, equal texts need none of it
+    assert clusters([], same) == []

@@ -13,7 +13,7 @@ from spark_lib.evaluation.metrics import interpolate, mean
 from spark_lib.evaluation.predictions import Prediction, Predictions
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
-from spark_lib.reflect import METHODS, Candidate
+from spark_lib.reflect import METHODS, Candidate, clusters
 from spark_lib.verify import extract_boxed, same_answer
 
 Tallies = dict[str, list[tuple[float, int]]]  # figure -> for each problem the sum of its marks and their number
@@ -109,7 +109,7 @@ def candidates(said: Said, right_at: float) -> list[list[Candidate]]:
     for samples, judgements in zip(said.samples, said.judgements):
         problem = samples[0].problem
         boxes = [extract_boxed(s.text) if has_answer(s) else None for s in samples]
-        labels = metrics.clusters(boxes, lambda a, b, problem=problem: same_answer(a, b, problem))
+        labels = clusters(boxes, lambda a, b, problem=problem: same_answer(a, b, problem))
         made.append([
             Candidate(label, (j and j.p_yes) or 0.0, s.reward >= right_at, s.tokens, j.tokens if j else 0)
             for s, j, label in zip(samples, judgements or [None] * len(samples), labels)
