@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib import pyplot
 
 from spark_lib.config import Config
 from spark_lib.model.checkpoints import warm_base
-from spark_lib.model.load import shape_of
+from spark_lib.model.load import STARTER, STARTER_VL, shape_of
 from spark_lib.model.vision import sees_images
 from spark_lib.problem import KINDS
 from spark_lib.prompts import MARK, without
@@ -90,8 +91,8 @@ def spent(summary: dict) -> str:
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    built_in = config.model in ("starter", "starter_vl")
-    source = warm_base(folder) or (f"spark_lib/{config.model}_model" if built_in else config.model)
+    built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
+    source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]
