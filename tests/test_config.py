@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from spark_lib.config import Config, ConfigError, Eval, Lora, Recycle, Warmup, Weights, help_text, leaves, load_config
+from spark_lib.config import (
+    Config,
+    ConfigError,
+    Eval,
+    Lora,
+    Noise,
+    Recycle,
+    Warmup,
+    Weights,
+    help_text,
+    leaves,
+    load_config,
+)
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.yaml"))
 
