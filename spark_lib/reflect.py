@@ -6,11 +6,12 @@ the largest sum of the judge's probabilities. No method reads a mark or a refere
 """
 
 import random
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
+from spark_lib.rewards import vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -83,25 +84,3 @@ def weighted_vote(drawn: list[Candidate]) -> Candidate:
 
 
 METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote}
-
-
-def vote(labels: Sequence[Hashable | None], weights: Sequence[float] | None = None) -> Hashable | None:
-    """The label with the most votes (or the largest sum of weights); of equals, the one that came first. None is no
-    vote, and the result where nobody votes."""
-    totals: dict[Hashable, float] = {}
-    for label, weight in zip(labels, weights or [1.0] * len(labels), strict=True):
-        if label is not None:
-            totals[label] = totals.get(label, 0.0) + weight
-    return max(totals, key=totals.__getitem__) if totals else None
-
-
-def clusters(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[int | None]:
-    """For each answer the place of the first answer that is the `same`; None for no answer, which is in no cluster."""
-    places: list[int | None] = []
-    for i, answer in enumerate(answers):
-        firsts = [j for j in range(i) if places[j] == j]
-        place = next((j for j in firsts if answers[j] == answer), None)  # cheap, so before `same`
-        if place is None and answer is not None:
-            place = next((j for j in firsts if same(answer, answers[j])), i)
-        places.append(place)
-    return places

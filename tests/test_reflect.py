@@ -1,7 +1,6 @@
 """Test time: judge the own answer, reflect where it was judged wrong. The model is a script of replies."""
 
 import random
-from collections import Counter
 
 import pytest
 
@@ -9,7 +8,7 @@ from spark_lib.evaluation.assessment import at_equal_tokens, curve, tokens_by_ro
 from spark_lib.evaluation.predictions import Prediction
 from spark_lib.evaluation.skills import story as shown_story
 from spark_lib.problem import Problem
-from spark_lib.reflect import Candidate, clusters, judge_and_reflect, vote
+from spark_lib.reflect import Candidate, judge_and_reflect
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -237,34 +236,3 @@ def test_only_a_readable_verdict_is_shown_as_right(rollout, arithmetic_problem, 
     asked = Problem("?", "Yes", "pointwise")  # as judge_and_reflect asks, with "Yes" as the answer that is hoped for
     turns = [solved, rollout(problem=asked, text=text, reward=float("Yes" in text), finished=finished)]
     assert [turn["right"] for turn in shown_story(turns, 1.0)["turns"]] == [False, right]
-
-
-def test_vote_is_the_most_common():
-    """Guards the vote against Counter, ties included: of equals, the first wins."""
-    rng = random.Random(0)
-    for _ in range(200):
-        labels = [rng.choice(["a", "b", "c", None]) for _ in range(rng.randrange(7))]
-        counts = Counter(label for label in labels if label is not None).most_common(1)
-        assert vote(labels) == (counts[0][0] if counts else None)
-
-
-def test_vote_adds_up_weights():
-    """Guards the weighted vote: two doubtful answers lose to a sure one, three win. Weight 0 still is a vote."""
-    assert vote(["a", "a", "b"], [0.3, 0.3, 0.9]) == "b"
-    assert vote(["a", "b", "a", "a"], [0.3, 0.8, 0.3, 0.3]) == "a"
-    assert vote(["a", None], [0.0, 1.0]) == "a"
-    with pytest.raises(ValueError):
-        vote(["a", "b"], [1.0])
-
-
-def test_clusters():
-    """Guards the votes: spellings of one answer are one candidate, and no answer is none."""
-    calls = []
-
-    def same(a: str, b: str) -> bool:
-        calls.append((a, b))
-        return float(a) == float(b)
-
-    assert clusters(["1", "0.5", None, "1.0", "0.50", "2", None, "1"], same) == [0, 1, None, 0, 1, 5, None, 0]
-    assert ("1", "1") not in calls  # the verifier may take seconds, equal texts need none of it
-    assert clusters([], same) == []

@@ -13,7 +13,8 @@ from spark_lib.evaluation.metrics import interpolate, mean
 from spark_lib.evaluation.predictions import Prediction, Predictions
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
-from spark_lib.reflect import METHODS, Candidate, clusters
+from spark_lib.reflect import METHODS, Candidate
+from spark_lib.rewards import clusters
 from spark_lib.verify import extract_boxed, same_answer
 
 Tallies = dict[str, list[tuple[float, int]]]  # figure -> for each problem the sum of its marks and their number

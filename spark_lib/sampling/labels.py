@@ -20,7 +20,7 @@ from dataclasses import replace
 from spark_lib import seeds
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
-from spark_lib.reflect import clusters, vote
+from spark_lib.rewards import clusters, vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed, same_answer
 
