@@ -87,7 +87,7 @@ class Warmup:
 class Noise:
     false_positive: float = key(0.0, "share of wrong responses that the verifier lets pass, for studies", 0, 1)
     false_negative: float = key(0.0, "share of right responses that the verifier calls wrong", 0, 1)
-    systematic: bool = key(False, "the same answer always gets the same mark; false: every response by chance")
+    systematic: bool = key(False, "the same answer always gets the same mark; false: by chance")
 
 
 @dataclass
@@ -179,14 +179,14 @@ class Evaluation:
     benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
     data_dir: str | None = key(None, "folder with local copies of benchmarks")
     parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of greedy answers",
-                           choices=("samples", "judge", "reflect"))
+                           choices=("samples", "judge", "reflect", "tournament"))
     limit: int | None = key(200, "problems, of each benchmark; null: all", 1)
     seeds: list[int] = key([0], "random seeds; figures are means over them", 0)
     samples: int = key(8, "answers sampled per problem (k), beside the greedy one", 1)
     batch: int = key(256, "responses decoded at a time; changes speed and memory only", 1)
     rounds: int = key(2, "rounds of judge and reflect", 0)
-    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, or if P(Yes) reaches the threshold",
-                      choices=("verdict", "probability"))
+    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, if P(Yes) reaches the threshold, never",
+                      choices=("verdict", "probability", "never"))
     threshold: float = key(0.5, "P(Yes) from which on accept=probability accepts", 0, 1)
     early_stop: bool = key(True, "the first accepted answer is final; false: each round judges every answer again")
     split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
