@@ -204,3 +204,12 @@ def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_pat
     again = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
                            text=True, timeout=100)
     assert again.returncode == 0 and (tmp_path / "runs/study-judging/report.md").read_text() == report
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "configs" / "studies").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_study_can_be_meant(file, monkeypatch):
+    """A study is an hour of work: what is mistyped in it must not wait until then."""
+    monkeypatch.chdir(REPO)
+    study, extra = load_study([str(file)])
+    assert study.question.endswith("?") and study.expects and study.compare
+    assert len(planned(study, extra)) == len(study.settings) * len(study.seeds) >= 6
