@@ -15,9 +15,12 @@
     curve: judge_share                                  draw the columns over this key's values; else as bars
     notes: ...                                          what came out, written afterwards
 
-A run is named after the study, its setting and its seed, so that one that is there is never done again.
+A run is named after what it is (its keys and its seed), not after the study: one that is there is never done again,
+also where another study made it.
 """
 
+import dataclasses
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,12 +111,11 @@ def check(study: Study, file: Path, extra: list[str]) -> None:
         raise ConfigError(f"{file}: there is no setting '{unknown[0]}'; the settings are {', '.join(study.settings)}")
     if circle := [name for name, other in study.same_tokens.items() if other in study.same_tokens or other == name]:
         raise ConfigError(f"{file}: same_tokens: '{circle[0]}' waits for a setting that itself waits for another")
-    slugs: dict[str, str] = {}
-    for name in study.settings:
-        if (other := slugs.setdefault(slug(name), name)) != name:
-            raise ConfigError(f"{file}: settings: '{other}' and '{name}' would share a folder; name one otherwise")
+    taken: dict[tuple, str] = {}
     for run in planned(study, extra):
         load_config([study.config, *run.words])
+        if (other := taken.setdefault(tuple(run.folder.name.split("-")[-2:]), run.setting)) != run.setting:
+            raise ConfigError(f"{file}: settings: '{other}' and '{run.setting}' are the same run")
 
 
 def slug(name: str) -> str:
@@ -141,10 +143,25 @@ def planned(study: Study, extra: list[str]) -> list[Planned]:
     runs = []
     for name, keys in study.settings.items():
         for seed in study.seeds:
-            folder = Path("runs") / f"study-{study.name}" / f"{slug(name)}-{seed}"
             first = study.same_tokens.get(name)
+            after = folder_of(study, study.settings[first], extra, seed) if first else None
+            folder = folder_of(study, keys, extra, seed, after)
             words = [*words_of(study.budget), *words_of(keys or {}), *extra, f"seed={seed}",
-                     f"run_name=study-{study.name}/{folder.name}"]
-            after = folder.with_name(f"{slug(first)}-{seed}") if first else None
+                     f"run_name={folder.relative_to('runs')}"]
             runs.append(Planned(name, seed, folder, tuple(words), after))
     return runs
+
+
+def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, after: Path | None = None) -> Path:
+    """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of the whole configuration, so that studies share
+    the runs that they have in common, and those of another config file are never taken for them."""
+    words = [*words_of(study.budget), *words_of(keys or {}), *extra]
+    whole = repr((dataclasses.replace(load_config([study.config, *words, f"seed={seed}"]), run_name=""), after))
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
+    return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
+
+
+def evaluation_name(study: Study, name: str) -> str:
+    """The `name` of an evaluation for evaluate.py: another study's of the same name may ask other things."""
+    return f"{slug(name)}-{hashlib.sha256(study.evaluate[name].encode()).hexdigest()[:6]}"

@@ -114,6 +114,10 @@ def write_report(study: Study, command: str, failed: dict[Planned, str], extra: 
             parts.append("Paired differences: the same seeds, and where it says so the same problems.")
             parts.append("\n".join(difference_table(study, compared)))
         parts.append("![the table as a figure](report.png)")
+    folders = {name: [run.folder.name for run in planned(study, extra) if run.setting == name]
+               for name in study.settings}
+    parts.append("Runs, in runs/studies/:\n\n" + "\n".join(f"- {name}: {', '.join(map('`{}`'.format, own))}"
+                                                           for name, own in folders.items()))
     if study.notes:
         parts.append(study.notes.strip())
     if failed:

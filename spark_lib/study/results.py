@@ -13,7 +13,7 @@ import numpy
 from scipy import stats
 
 from spark_lib.config import ConfigError
-from spark_lib.study.plan import Planned, Study, slug
+from spark_lib.study.plan import Planned, Study, evaluation_name
 
 WHOLE = ("steps", "sampled_tokens", "seconds", "memory")  # figures that are no fractions
 
@@ -37,7 +37,7 @@ def outcomes(study: Study, runs: list[Planned]) -> list[Outcome]:
         results = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
         evaluations = {}
         for name in study.evaluate:
-            file = run.folder / f"eval-{slug(name)}" / "results.json"
+            file = run.folder / f"eval-{evaluation_name(study, name)}" / "results.json"
             if file.exists():
                 evaluations[name] = json.loads(file.read_text(encoding="utf-8"))
         results["evaluations"] = evaluations

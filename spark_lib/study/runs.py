@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from spark_lib.config import load_config
-from spark_lib.study.plan import Planned, Study, slug
+from spark_lib.study.plan import Planned, Study, evaluation_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +30,9 @@ def missing(study: Study, run: Planned) -> list[list[str]]:
             words += ["max_steps=100000", f"max_sampled_tokens={tokens}"]
         commands.append(["train.py", *words])
     for name, words in study.evaluate.items():
-        if not (run.folder / f"eval-{slug(name)}" / "results.json").exists():
-            commands.append(["evaluate.py", str(run.folder), *words.split(), f"name={slug(name)}"])
+        own = evaluation_name(study, name)
+        if not (run.folder / f"eval-{own}" / "results.json").exists():
+            commands.append(["evaluate.py", str(run.folder), *words.split(), f"name={own}"])
     return commands
 
 

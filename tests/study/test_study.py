@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ compare: [[SPARK, policy-only], [SPARK, before]]
 """
 
 
+ONCE = {"quickstart-as-it-is-3": 1, "quickstart-as-it-is-4": 1, "quickstart-recycle-kinds-3": 1}
+
+
 @pytest.fixture
 def study_file(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -55,7 +59,7 @@ def environment() -> dict:
     ("SPARK: {}", "SPARK: {lr: fast}", "lr"),
     ("compare: [[SPARK, policy-only], [SPARK, before]]", "compare: [[SPARK, other]]", "there is no setting 'other'"),
     ("compare:", "comparison:", "there is no key 'comparison'"),
-    ("SPARK: {}", "SPARK: {}\n  policy only: {}", "would share a folder"),
+    ("SPARK: {}", "SPARK: {}\n  the same: {seed: 0}", "are the same run"),
     ("question:", "question: {", "not valid YAML"),
 ])
 def test_a_study_that_cannot_be_meant_is_refused_before_anything_runs(study_file, old, new, message):
@@ -77,7 +81,7 @@ def test_words_on_the_command_line_reach_every_run_and_the_seeds_come_last(study
     study, extra = load_study([str(study_file), "seeds=[7]", "jobs=2", "lr=1e-4"])
     assert study.jobs == 2
     for run in planned(study, extra):
-        assert run.words[-3:] == ("lr=1e-4", "seed=7", f"run_name=study-judging/{run.folder.name}")
+        assert run.words[-3:] == ("lr=1e-4", "seed=7", f"run_name=studies/{run.folder.name}")
 
 
 def test_interval_of_one_seed_is_that_of_the_plain_bootstrap():
@@ -158,7 +162,9 @@ def quick_scripts(tmp_path, monkeypatch) -> Path:
 
 
 def started(folder: Path) -> dict[str, int]:
-    return {path.parent.name: len(path.read_text()) for path in folder.glob("runs/study-judging/*/started")}
+    """How often each run was begun, by its name without the digest."""
+    return {re.sub("-[0-9a-f]{8}-", "-", path.parent.name): len(path.read_text())
+            for path in folder.glob("runs/studies/*/started")}
 
 
 def test_only_what_is_missing_is_run_and_a_failure_stops_no_other(study_file, quick_scripts):
@@ -166,9 +172,9 @@ def test_only_what_is_missing_is_run_and_a_failure_stops_no_other(study_file, qu
     failed = runs.carry_out(study, planned(study, extra), pause=0.05)
     assert [(run.setting, run.seed, why) for run, why in failed.items()] == [
         ("policy-only", 4, "error: a planted failure")]
-    assert started(quick_scripts) == {"SPARK-3": 1, "SPARK-4": 1, "policy-only-3": 1}
+    assert started(quick_scripts) == ONCE
     runs.carry_out(study, planned(study, extra), pause=0.05)
-    assert started(quick_scripts) == {"SPARK-3": 1, "SPARK-4": 1, "policy-only-3": 1}
+    assert started(quick_scripts) == ONCE
     text = (write_report(study, "the command", failed, extra) / "report.md").read_text()
     assert "policy-only, seed 4: error: a planted failure" in text and "| before | 50.0" in text
     (one,) = [line for line in text.splitlines() if line.startswith("| SPARK against policy-only | solve")]
@@ -180,8 +186,19 @@ def test_a_setting_waits_for_the_tokens_of_another(study_file, quick_scripts):
                           "same_tokens: {policy-only: SPARK}\n")
     study, extra = load_study([str(study_file)])
     assert not runs.carry_out(study, planned(study, extra)[::-1], pause=0.05)
-    summary = json.loads(Path("runs/study-judging/policy-only-3/summary.json").read_text())
-    assert summary["sampled_tokens"] == 1234
+    (waited,) = Path("runs/studies").glob("*recycle-kinds*/summary.json")
+    assert json.loads(waited.read_text())["sampled_tokens"] == 1234
+
+
+def test_studies_share_the_runs_that_they_have_in_common(study_file, quick_scripts):
+    other = study_file.with_name("other.yaml")
+    other.write_text(study_file.read_text().replace("policy-only: {recycle.kinds: []}", "sft: {judge_loss: sft}")
+                     .replace("SPARK, policy-only", "SPARK, sft"))
+    for file in (study_file, other):
+        study, extra = load_study([str(file), "seeds=[3]"])
+        assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1,
+                                      "quickstart-judge_loss-sft-3": 1}
 
 
 @pytest.mark.slow
@@ -190,7 +207,7 @@ def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_pat
     first = subprocess.Popen(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), start_new_session=True,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 200
-    while not list(tmp_path.glob("runs/study-judging/*/summary.json")):
+    while not list(tmp_path.glob("runs/studies/*/summary.json")):
         assert first.poll() is None and time.time() < deadline
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
