@@ -18,9 +18,10 @@ from PIL import Image
 
 import evaluate
 import train
-from spark_lib.config import ConfigError, Evaluation, load_config
+from spark_lib.config import ConfigError, load_config
 from spark_lib.data import sources
 from spark_lib.data.load import load_problems, split_of
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.model.vision import load_image
 from spark_lib.verify import same_answer
 

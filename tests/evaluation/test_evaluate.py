@@ -16,9 +16,10 @@ from conftest import BENCHMARK_FIXTURES, two_processes
 
 import evaluate
 from spark_lib import prompts
-from spark_lib.config import Config, ConfigError, Evaluation, load_evaluation
+from spark_lib.config import Config, ConfigError
 from spark_lib.evaluation import assessment, benchmarks
 from spark_lib.evaluation.predictions import Prediction
+from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.problem import Problem
 from spark_lib.verify import extract_boxed
 
