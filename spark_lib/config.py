@@ -5,10 +5,12 @@ differs), then the command line; dots reach into a section (`recycle.view=trace`
 (an unknown key, a wrong type, a group of one) raises ConfigError with one line that names the key.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
 import importlib.util
+import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -206,8 +208,11 @@ def load_config(argv: list[str]) -> Config:
 
 def read_yaml(file: Path, wanted: str) -> DictConfig:
     """The file's content; `wanted` says what is missing where there is no file. Raises ConfigError."""
+    content = None
     try:
-        content = OmegaConf.create(file.read_text(encoding="utf-8"))
+        text = io.StringIO(file.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError):  # a lone number or truth value; no file is read here any more
+            content = OmegaConf.load(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{wanted} {file} does not exist") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -244,6 +249,9 @@ def settings_of(section: type, content: dict | DictConfig, source: str, words: l
 def explain(error: Exception, asked: str = "", keys: Collection[str] = ()) -> str:
     """One line: what was wrong with which key, and the real key nearest to the one `asked` for."""
     name = getattr(error, "full_key", None) or ""
+    if name in keys and isinstance(error, ConfigKeyError):
+        section, _, rest = name.partition(".")
+        return f"in a file, '{name}' is written as  {section}: {{{rest}: …}}"
     if isinstance(error, ConfigKeyError):
         near = difflib.get_close_matches(asked or name, keys, n=1)
         return f"there is no key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; see --help for all keys")
@@ -263,6 +271,8 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{name}: '{item}' is none of {', '.join(map(str, choices))}")
             if isinstance(item, int | float) and not abs(item) <= LARGEST:
                 raise ConfigError(f"{name}: must be a number that a computer holds, got {item}")
+            if isinstance(item, str) and "${" in item:
+                raise ConfigError(f"{name}: '{item}' has a ${{, which config.yaml would hold for a reference")
             if item is not None and low is not None and not item >= low:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:
@@ -273,7 +283,7 @@ def check(config: Config) -> None:
     """Raise ConfigError for a value that cannot work."""
     check_values(config)
     name = Path(config.run_name)
-    if name.is_absolute() or ".." in name.parts or not config.run_name.isprintable():
+    if not name.parts or name.is_absolute() or ".." in name.parts or not config.run_name.isprintable():
         raise ConfigError(f"run_name: expected the name of a folder under runs/, got '{config.run_name}'")
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
