@@ -81,7 +81,7 @@ def test_every_change_of_the_weights_gets_a_new_name_and_folder(spark, server, t
     assert len(server.loaded) == 1  # unchanged: nothing to hand over
     for seed in range(3):
         change(spark, seed=seed)
-        spark.roll(PROBLEMS, 2, (seed,))
+        spark.roll(PROBLEMS, 2, (f"after {seed}",))
         assert server.asked[-1]["model"] == server.loaded[-1]
     assert len(set(server.loaded)) == 4 and server.unloaded == server.loaded[:-1]
     assert [path.name for path in (tmp_path / "run" / "engine").iterdir()] == server.loaded[-1:]
