@@ -17,6 +17,7 @@ from spark_lib.model.vision import Seen, token_embeddings
 from spark_lib.model.weights import base_of
 
 ROOM = 64  # tokens that a cache layer grows by
+CPU_ROWS = 64  # of more on a CPU each costs the same, and padding newcomers to older rows costs more than it saves
 
 
 @torch.no_grad()
@@ -29,8 +30,8 @@ def decode(
     uniforms: (prompts, n, max_new_tokens), one number in [0, 1) for each token that may be drawn.
     A prompt and its images are read once and its keys and values are copied to its responses' rows. There are at most
     max_rows rows at a time (or n, if that is more): finished ones leave, and waiting responses take their places. Where
-    prompts show images, or the cache has layers of other kinds (sliding windows), they wait until all rows are
-    finished. count, if there is one, is told of each draw, see Responses.draw.
+    prompts show images, the cache has layers of other kinds (sliding windows) or there are many rows on a CPU, they
+    wait until all rows are finished. count, if there is one, is told of each draw, see Responses.draw.
     """
     n, device = uniforms.shape[1], next(model.parameters()).device
     responses = Responses(uniforms.flatten(0, 1).to(device), stops, temperature, count)
@@ -38,6 +39,7 @@ def decode(
     places = max(1, (max_rows or total) // n) * n
     texts = Texts(roomy_cache(model.config), *torch.zeros(2, 0, 1, dtype=torch.long, device=device))
     refills = not any(seen) and all(type(layer) is RoomyLayer for layer in texts.cache.layers)
+    refills = refills and (device.type != "cpu" or places <= CPU_ROWS)
     rows = token = torch.empty(0, dtype=torch.long, device=device)  # responses with a place, their newest tokens
     begun, fresh = 0, range(0)  # responses that have, or had, a place; the prompts that were read last
     while len(rows) or begun < total:

@@ -60,9 +60,12 @@ def differences(spark, groups) -> torch.Tensor:
 def served(request, tmp_path_factory):
     """(settings, a running server): it was started by the command that spark_lib.sampling.vllm prints."""
     folder = tmp_path_factory.mktemp(request.param)
-    model = "starter" if request.param == "starter" else smollm2()
-    words = [f"model={model}", "max_new_tokens=24", "temperature=0.9", "problems_per_step=4", "max_rows=64",
-             "group_size=4", "judge_share=0.4"]
+    (folder / "rule.py").write_text("def score(text, problem):\n    return float(len(text) % 2)\n")
+    words = ["temperature=0.9", "problems_per_step=4", "max_rows=64", "judge_share=0.4", "lr=1e-3"]
+    if request.param == "starter":
+        words += ["model=starter", "max_new_tokens=64"]
+    else:  # it answers hardly a sum rightly, so any rule that parts its responses will do
+        words += [f"model={smollm2()}", "max_new_tokens=24", "group_size=4", f"verifier={folder}/rule.py:score"]
     with Server(interpreter(), folder, words) as server:
         yield [*words, f"vllm={server.address}"], server, folder
 

@@ -15,6 +15,7 @@ from stub import FIELDS, stub
 import evaluate
 import train
 from spark_lib.config import ConfigError, load_config
+from spark_lib.model.memory import plan
 from spark_lib.model.weights import trainable
 from spark_lib.problem import Problem
 from spark_lib.sampling import vllm
@@ -220,6 +221,14 @@ def test_a_server_that_dies_in_mid_run_and_the_run_that_goes_on(tmp_path, monkey
     assert len(open("runs/a/metrics.jsonl").readlines()) == 2
     train.main(["resume=runs/a", "vllm=null"])
     assert len(open("runs/a/metrics.jsonl").readlines()) == 3 and Path("runs/a/checkpoint-3").is_dir()
+
+
+def test_the_plan_leaves_out_what_the_server_does():
+    """Guards `plan=true`: it is about the GPU that trains."""
+    words = ["quantization=nf4", "max_new_tokens=64"]
+    own, served = (plan(load_config([*words, *more])) for more in ([], ["vllm=http://127.0.0.1:8000"]))
+    assert sum(own.sampling.values()) > sum(served.sampling.values()) == 0
+    assert (own.always, own.learning) == (served.always, served.learning)
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
