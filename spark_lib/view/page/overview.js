@@ -77,38 +77,3 @@ function openStep(x) {
   const nearest = data.steps.reduce((best, entry) => (Math.abs(entry.step - x) < Math.abs(best.step - x) ? entry : best));
   location.hash = `#step=${nearest.step}`;
 }
-
-// --- the frame of every page: a head, and views that the address chooses -------------------------------------------
-
-const HELP = [
-  ["j, k", "next, previous group"], ["→, ←", "next, previous step"], ["↓, ↑", "the same as j, k within the lists"], ["c", "next colour of the tokens"], ["/", "search"], ["?", "this help"],
-];
-
-function frame(title, facts, views, help) {
-  const dialog = help && el("dialog", { "aria-label": "keys" }, el("h2", {}, "Keys"), rows(["key", "what it does"], help),
-    el("form", { method: "dialog" }, el("button", {}, "close")));
-  const host = el("div", { id: "view" });
-  const tabs = Object.keys(views).map((name) => el("a", { href: `#${views[name].address}`, id: `tab-${name}` }, views[name].title));
-  replace(page,
-    el("header", { class: "top" },
-      el("div", {}, el("h1", {}, visible(title)), el("p", { class: "quiet" }, facts.filter(Boolean).map(visible).join("  ·  "))),
-      el("nav", { "aria-label": "views" }, tabs, dialog && el("button", { class: "link", onclick: () => dialog.showModal(), "aria-label": "keys" }, "?"))),
-    host, dialog ?? "", el("p", { id: "live", class: "away-from-eyes", "aria-live": "polite" }));
-  let current = null;
-  const draw = (again) => {
-    const name = Object.keys(views).find((one) => views[one].match(readAddress())) ?? Object.keys(views)[0];
-    Object.keys(views).forEach((one, i) => tabs[i].setAttribute("aria-current", one === name ? "page" : "false"));
-    document.body.dataset.view = name;
-    if (name === current && !again && views[name].moved) return views[name].moved();
-    current = name;
-    views[name].draw(host);
-  };
-  addEventListener("hashchange", () => draw(false));
-  addEventListener("keydown", (event) => {
-    if (dialog?.open) return;
-    if (event.key === "?" && dialog && !typing(event)) dialog.showModal();
-    else views[current].keys?.(event);
-  });
-  onWidth(() => !views[current].keys && draw(true));
-  draw(true);
-}
