@@ -35,10 +35,10 @@ function smooth(values, window = 5) {
 // A chart of lines. series: [{name, kind (class), points: [[x, y]], faint: [[x, y]], band: [[x, low, high]], dots}]
 // options: {title, note, width, height, y: [low, high], yLabel, xLabel, level, logX, format, xFormat, mark, onpick}
 function lines(series, options) {
-  const width = Math.max(280, options.width), height = options.height ?? 240, narrow = width < 480;
+  const width = Math.max(options.small ? 120 : 280, options.width), height = options.height ?? 240, narrow = width < 480;
   const shown = series.filter((one) => one.points.length);
   const right = Math.min(130, 16 + 6.6 * Math.max(4, ...shown.map((one) => one.name.length)));
-  const room = { left: 42, right: options.small ? 8 : right, top: 10, bottom: options.xLabel ? 38 : 22 };
+  const room = { left: options.small ? 24 : 42, right: options.small ? 8 : right, top: options.small ? 6 : 10, bottom: options.xLabel ? 38 : 22 };
   const xs = shown.flatMap((one) => one.points.map((p) => p[0]));
   const turn = options.logX ? Math.log2 : (x) => x;
   const [x0, x1] = [Math.min(...xs.map(turn)), Math.max(...xs.map(turn))];

@@ -58,7 +58,7 @@ function overview(host) {
   const flat = KINDS.map((kind, k) => curve(`${kind}/frac_reward_zero_std`, kind, `k${k}`));
   const cut = KINDS.map((kind, k) => curve(`${kind}/truncated`, kind, `k${k}`));
   const any = (series) => series.some((one) => one.points.length);
-  const pick = { onpick: (x) => data.steps.length && openStep(x) };
+  const pick = { onpick: (x) => data.steps.length && (location.hash = `#step=${nearest(x)}`) };
   replace(host,
     section("What it learned", beforeAfter(width), data.figures.length ? opening("the same as a table", () => figuresTable(data.figures)) : null),
     any(reward) && section("How it learned",
@@ -66,14 +66,8 @@ function overview(host) {
       el("div", { class: "pair" },
         any(said) ? lines(said, { ...fraction, level: 0.5, title: "Bias of the judge", note: "share of verdicts; half of the gold is Yes, and A", width: half }) : null,
         any(flat) ? lines(flat, { ...fraction, title: "Groups without variance", note: "share that is dropped", width: half }) : null,
-        any(cut) ? lines(cut, { ...fraction, title: "Cut off", note: "share of responses at the token limit", width: half }) : null)),
+        cut.some((one) => one.points.some(([, y]) => y > 0)) ? lines(cut, { ...fraction, title: "Cut off", note: "share of responses at the token limit", width: half }) : null)),
     section("What it cost", costs(width)),
     Object.values(data.stories).some((told) => told.length) && section("Stories", stories()),
     section("Settings", opening("all of them", () => rows(["key", "value"], Object.entries(data.config).map(([key, value]) => [el("code", {}, key), visible(String(value))]), { class: "numbers left" }))));
-}
-
-// The recorded step that is nearest to x.
-function openStep(x) {
-  const nearest = data.steps.reduce((best, entry) => (Math.abs(entry.step - x) < Math.abs(best.step - x) ? entry : best));
-  location.hash = `#step=${nearest.step}`;
 }

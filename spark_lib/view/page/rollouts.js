@@ -41,6 +41,7 @@ function passing(entry) {
 }
 
 const filtering = () => Boolean(state.kind || state.show.size || hits);
+const nearest = (x) => data.steps.reduce((best, entry) => (Math.abs(entry.step - x) < Math.abs(best.step - x) ? entry : best)).step;
 const entryOf = (step) => data.steps.find((entry) => entry.step === step);
 
 let counts = null; // by step, the responses that pass
@@ -112,6 +113,12 @@ function stepButton(entry) {
     el("span", {}, `step ${entry.step}`), svg("svg", { width: 48, height: 18, "aria-hidden": "true" }, columns), el("span", { class: "found" }));
 }
 
+// The rewards of all steps as a small curve, with the shown step marked; a click goes to the step that is nearest.
+function smallCurve() {
+  const series = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`, points: data.steps.map((entry) => [entry.step, meanRewards(entry)[k]]).filter(([, y]) => y !== null) }));
+  return lines(series, { title: "mean reward by kind, step by step", hideTitle: true, small: true, width: 176, height: 92, y: [0, 1], mark: state.step, onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
+}
+
 function groupButton(entry, place, full, found) {
   const [kind, dropped, , rewards, flags] = entry.groups[place];
   const right = rewards.filter((x) => x >= data.right_at).length;
@@ -131,6 +138,7 @@ async function drawStep() {
   const entry = entryOf(state.step);
   if (!entry) return;
   for (const [step, button] of shownParts.stepButtons) button.setAttribute("aria-current", step === state.step ? "true" : "false");
+  replace(shownParts.curve, data.steps.length > 1 ? smallCurve() : null);
   const full = await row(entry.step).catch((error) => replace(shownParts.responses, el("p", { class: "warn" }, error.message)));
   if (!full || state.step !== entry.step) return;
   const found = passing(entry);
@@ -142,6 +150,7 @@ async function drawStep() {
   shownParts.order = [...shownParts.groups.querySelectorAll("button.group")];
   shownParts.places = KINDS.flatMap((_, k) => entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k && (!filtering() || found[place].length)));
   drawGroup(entry, full, found);
+  for (const list of [shownParts.groups, shownParts.stepList]) list.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function pressed(options, chosen, pick, label) {
@@ -216,7 +225,6 @@ function go(change, push = true) {
   Object.assign(state, change);
   remember(push);
   drawStep();
-  shownParts.stepButtons.get(state.step)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   say(`step ${state.step}, group ${state.group}` + (state.response === null ? "" : `, response ${state.response}`));
   if ("group" in change && matchMedia("(max-width: 820px)").matches && change.response == null && change.step === undefined) shownParts.responses.scrollIntoView();
 }
@@ -274,7 +282,9 @@ function rollouts(host) {
     stepButtons: new Map(data.steps.map((entry) => [entry.step, stepButton(entry)])),
     steps: el("nav", { class: "steps", "aria-label": "steps" }), groups: el("div", { class: "groups", role: "region", "aria-label": "groups of the step" }), responses: el("main", { class: "responses", "aria-label": "responses of the group" }),
   };
-  replace(shownParts.steps, el("ol", {}, [...shownParts.stepButtons.values()].map((button) => el("li", {}, button))));
+  shownParts.stepList = el("ol", {}, [...shownParts.stepButtons.values()].map((button) => el("li", {}, button)));
+  shownParts.curve = el("div", { class: "small" });
+  replace(shownParts.steps, shownParts.curve, shownParts.stepList);
   replace(host,
     el("div", { class: "filters", role: "search" },
       el("div", { class: "chips", role: "group", "aria-label": "kind" }, [...shownParts.kinds.values()]), el("div", { class: "chips", role: "group", "aria-label": "marks" }, [...shownParts.chips.values()]),
