@@ -6,11 +6,10 @@ the largest sum of the judge's probabilities. No method reads a mark or a refere
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from spark_lib.metrics import interpolate, mean, vote
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
@@ -54,18 +53,6 @@ def judge_and_reflect(
     return history, turns
 
 
-def tokens_by_round(turns: list, rounds: int) -> list[int]:
-    """Tokens spent on one problem after 0, 1 … `rounds` rounds; turns: what judge_and_reflect says about it, as
-    Predictions. A round is a judgement, a reflection, or both in this order."""
-    spent = [0] * (rounds + 1)
-    k = 0
-    for before, turn in zip([None, *turns], turns):
-        if before is not None and (k == 0 or before.problem.kind == "reflect" or turn.problem.kind == "pointwise"):
-            k += 1
-        spent[k] += turn.tokens
-    return [sum(spent[: k + 1]) for k in range(rounds + 1)]
-
-
 @dataclass
 class Candidate:
     """One of a problem's sampled answers. label: the same for equal answers, None for no answer; p_yes: the judge's
@@ -98,25 +85,11 @@ def weighted_vote(drawn: list[Candidate]) -> Candidate:
 METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote}
 
 
-def curve(method: str, samples: list[list[Candidate]]) -> dict[str, list[float]]:
-    """{"accuracy": …, "tokens": …} of a method with 1, 2 … k of each problem's k candidates; tokens per problem.
-
-    With n < k it is the mean over the k runs of n neighbours, the last candidate being the first one's neighbour: the
-    samples are independent, so each run is as good as another. One answer alone needs no judge.
-    """
-    k = len(samples[0])
-    accuracy, tokens = [], []
-    for n in range(1, k + 1):
-        runs = [[(group * 2)[start : start + n] for start in range(k)] for group in samples]
-        accuracy.append(mean([METHODS[method](run).right for group in runs for run in group]))
-        judged = n > 1 and method != "majority_vote"
-        tokens.append(n * mean([c.tokens + judged * c.judge_tokens for group in samples for c in group]))
-    return {"accuracy": accuracy, "tokens": tokens}
-
-
-def at_equal_tokens(budgets: list[float], curves: dict[str, dict[str, list[float]]]) -> dict[str, list[float | None]]:
-    """The accuracy of each curve at each budget of tokens per problem; None where all its samples cost less."""
-    return {
-        name: [interpolate(budget, points["tokens"], points["accuracy"]) for budget in budgets]
-        for name, points in curves.items()
-    }
+def vote(labels: Sequence[Hashable | None], weights: Sequence[float] | None = None) -> Hashable | None:
+    """The label with the most votes (or the largest sum of weights); of equals, the one that came first. None is no
+    vote, and the result where nobody votes."""
+    totals: dict[Hashable, float] = {}
+    for label, weight in zip(labels, weights or [1.0] * len(labels), strict=True):
+        if label is not None:
+            totals[label] = totals.get(label, 0.0) + weight
+    return max(totals, key=totals.__getitem__) if totals else None

@@ -10,12 +10,12 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
-from spark_lib.checkpoints import warm_base
 from spark_lib.config import Config
-from spark_lib.model import shape_of
-from spark_lib.problems import KINDS
+from spark_lib.model.checkpoints import warm_base
+from spark_lib.model.load import shape_of
+from spark_lib.model.vision import sees_images
+from spark_lib.problem import KINDS
 from spark_lib.prompts import MARK, without
-from spark_lib.vision import sees_images
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")

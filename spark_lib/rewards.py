@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spark_lib.config import ConfigError
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.verify import verify_many
+from spark_lib.verify import verify, verify_many
 
 Rule = Callable[[str, Problem], float]
 
@@ -55,3 +55,9 @@ def own_mark(rule: Rule, rollout: Rollout) -> float:
     if not isinstance(reward, int | float) or not 0 <= reward <= 1:
         raise ConfigError(f"verifier: your rule must return a number from 0 to 1, got {reward!r}; {about}")
     return float(reward)
+
+
+def said(word: str, rollouts: list[Rollout]) -> float | None:
+    """Share of judge rollouts whose verdict is `word`."""
+    said_it = [r.finished and verify(r.text, Problem("", word, r.problem.kind)) for r in rollouts]
+    return sum(said_it) / len(said_it) if said_it else None

@@ -8,7 +8,6 @@ metrics.jsonl and samples.jsonl hold nothing that depends on the clock, so that 
 
 import contextlib
 import json
-import os
 import signal
 import time
 from collections import defaultdict
@@ -19,9 +18,9 @@ from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
 from spark_lib import report
-from spark_lib.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
-from spark_lib.evaluation import said
-from spark_lib.problems import KINDS
+from spark_lib.model.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint, write
+from spark_lib.problem import KINDS
+from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 
 
@@ -82,16 +81,6 @@ def new_folder(name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(path.name + ".partial")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def read_lines(path: Path, before_step: int | None = None) -> list[dict]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from spark_lib import equivalence
 
 if TYPE_CHECKING:  # problems.py imports more than a rule needs
-    from spark_lib.problems import Problem
+    from spark_lib.problem import Problem
 
 MAX_LENGTH = 1000  # characters; a longer answer is wrong unless it is the reference, character by character
 

@@ -15,10 +15,10 @@ import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
 
-from spark_lib.benchmarks import load_benchmark
-from spark_lib.problems import Problem
+from spark_lib.evaluation.benchmarks import load_benchmark
+from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.starter import build_tokenizer
+from spark_lib.starters.text import build_tokenizer
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only costs
 BENCHMARK_FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"

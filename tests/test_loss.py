@@ -10,19 +10,18 @@ from conftest import add_lora
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from spark_lib import loss as loss_module
 from spark_lib.config import Config, ConfigError, Weights
 from spark_lib.loss import (
     Row,
     group_advantages,
     joint_loss,
     micro_batches,
-    pack,
-    response_logprobs,
     rows_of_demonstrations,
     rows_of_groups,
     token_weights,
 )
+from spark_lib.model import packing
+from spark_lib.model.packing import pack, response_logprobs
 
 TEMPERATURE = 0.7
 PAD, EOS = 0, 4  # of the tiny models; also found in the middle of responses below
@@ -290,7 +289,7 @@ def test_logits_in_chunks_give_the_same(tiny, name, monkeypatch):
     model = add_lora(tiny(name)).double()
     expected_loss = accumulated(model, ROWS, 10_000)
     expected = gradients(model)
-    monkeypatch.setattr(loss_module, "LOGIT_CHUNK", 3)
+    monkeypatch.setattr(packing, "LOGIT_CHUNK", 3)
     assert_close(accumulated(model, ROWS, 10_000), expected_loss, atol=1e-7, rtol=1e-6)
     assert_same_gradients(gradients(model), expected)
 

@@ -1,13 +1,15 @@
 """Test time: judge the own answer, reflect where it was judged wrong. The model is a script of replies."""
 
 import random
+from collections import Counter
 
 import pytest
 
-from spark_lib.evaluation import story as shown_story
-from spark_lib.predictions import Prediction
-from spark_lib.problems import Problem
-from spark_lib.reflect import Candidate, at_equal_tokens, curve, judge_and_reflect, tokens_by_round
+from spark_lib.evaluation.assessment import at_equal_tokens, curve, tokens_by_round
+from spark_lib.evaluation.predictions import Prediction
+from spark_lib.evaluation.skills import story as shown_story
+from spark_lib.problem import Problem
+from spark_lib.reflect import Candidate, judge_and_reflect, vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -235,3 +237,21 @@ def test_only_a_readable_verdict_is_shown_as_right(rollout, arithmetic_problem, 
     asked = Problem("?", "Yes", "pointwise")  # as judge_and_reflect asks, with "Yes" as the answer that is hoped for
     turns = [solved, rollout(problem=asked, text=text, reward=float("Yes" in text), finished=finished)]
     assert [turn["right"] for turn in shown_story(turns, 1.0)["turns"]] == [False, right]
+
+
+def test_vote_is_the_most_common():
+    """Guards the vote against Counter, ties included: of equals, the first wins."""
+    rng = random.Random(0)
+    for _ in range(200):
+        labels = [rng.choice(["a", "b", "c", None]) for _ in range(rng.randrange(7))]
+        counts = Counter(label for label in labels if label is not None).most_common(1)
+        assert vote(labels) == (counts[0][0] if counts else None)
+
+
+def test_vote_adds_up_weights():
+    """Guards the weighted vote: two doubtful answers lose to a sure one, three win. Weight 0 still is a vote."""
+    assert vote(["a", "a", "b"], [0.3, 0.3, 0.9]) == "b"
+    assert vote(["a", "b", "a", "a"], [0.3, 0.8, 0.3, 0.3]) == "a"
+    assert vote(["a", None], [0.0, 1.0]) == "a"
+    with pytest.raises(ValueError):
+        vote(["a", "b"], [1.0])

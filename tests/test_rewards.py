@@ -3,7 +3,7 @@
 import pytest
 
 from spark_lib.config import ConfigError
-from spark_lib.problems import KINDS, Problem
+from spark_lib.problem import KINDS, Problem
 from spark_lib.rewards import load_rule, mark
 
 RULES = r'''

@@ -7,8 +7,9 @@ import torch
 from conftest import MockModel, add_lora
 from torch.testing import assert_close
 
-from spark_lib.problems import Problem
-from spark_lib.rollout import decode, draw, encode_prompt, sample, stop_ids
+from spark_lib.problem import Problem
+from spark_lib.rollout import encode_prompt, sample, stop_ids
+from spark_lib.sampling.decode import decode, draw
 
 QUESTIONS = ("Why?", "What is 11 + 22 + 33 = ?", "a", "Solve the problem step by step. Write the final answer.")
 PROBLEMS = [Problem(question, "66") for question in QUESTIONS]
@@ -271,7 +272,7 @@ def test_one_bos_and_no_more(template):
     """Guards against a doubled BOS: a template that spells it and a tokenizer that adds it must not both do so."""
     from tokenizers import processors
 
-    from spark_lib.starter import build_tokenizer
+    from spark_lib.starters.text import build_tokenizer
 
     tokenizer = build_tokenizer(0)
     tokenizer.add_special_tokens({"bos_token": "<|bos|>"})

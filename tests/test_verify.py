@@ -16,7 +16,7 @@ import pytest
 
 from spark_lib import equivalence
 from spark_lib import verify as verifier
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.verify import extract_boxed, same_answer, verify, verify_many
 
 ROOT = Path(__file__).parents[1]

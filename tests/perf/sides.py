@@ -24,9 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import train  # noqa: E402
 from spark_lib import rollout  # noqa: E402
 from spark_lib.config import Config  # noqa: E402
-from spark_lib.loss import Row, joint_loss, micro_batches, pack, response_logprobs, rows_of_groups  # noqa: E402, F401
-from spark_lib.model import STARTER, trainable  # noqa: E402
-from spark_lib.problems import Problem, load_problems  # noqa: E402
+from spark_lib.data.load import load_problems  # noqa: E402
+from spark_lib.loss import Row, joint_loss, micro_batches, rows_of_groups  # noqa: E402, F401
+from spark_lib.model.load import STARTER  # noqa: E402
+from spark_lib.model.packing import pack, response_logprobs  # noqa: E402, F401
+from spark_lib.model.weights import trainable  # noqa: E402
+from spark_lib.problem import Problem  # noqa: E402
 
 # Questions whose answers differ in length, for the measurement with naturally varying lengths.
 QUESTIONS = (

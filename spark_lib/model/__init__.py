@@ -1,0 +1,1 @@
+"""The model: loading, packed forward passes, images, memory, optimisers, checkpoints."""

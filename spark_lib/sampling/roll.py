@@ -1,0 +1,84 @@
+"""Roll: sample and verify in one verb, shared out among the processes of a run."""
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from spark_lib import seeds
+from spark_lib.config import Config, ConfigError
+from spark_lib.model.memory import until_it_fits
+from spark_lib.model.weights import merged, starting_model
+from spark_lib.problem import Problem
+from spark_lib.rewards import Rule, mark
+from spark_lib.rollout import Rollout, sample
+
+
+@dataclass
+class Sampler:
+    """roll(problems, n, stream) -> one verified group of n rollouts per problem, the same in every process."""
+
+    model: object
+    tokenizer: object
+    config: Config
+    accelerator: Accelerator
+    rule: Rule | None
+    clock: object  # seconds by phase, see run.Clock
+    frozen: object = None  # the model before training, where it is not the same with its adapter off
+    halvings: int = 0  # how often memory ran out
+
+    def __call__(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
+        part: range | None = None,
+    ) -> list[list[Rollout]]:
+        """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
+
+        part: only these of the problems, with the responses that they get when all are sampled at once.
+        """
+        part = range(len(problems)) if part is None else part
+        world, limit = self.accelerator.num_processes, max_rows or self.config.max_rows
+
+        def attempt() -> list[list[Rollout]]:
+            return self.sample(problems, part, n, stream, limit >> self.halvings, start_model)
+
+        def halve() -> str:
+            if limit >> self.halvings <= n:
+                raise ConfigError(f"the {n} responses to one problem do not fit the GPU's memory; lower max_new_tokens "
+                                  "or the group size, or set dense_sampling=false (plan=true shows the parts)")
+            self.halvings += 1
+            return f"{limit >> self.halvings} responses are decoded at a time"
+
+        with self.clock("sample"):
+            groups = until_it_fits(attempt, halve)
+        with self.clock("verify"):
+            mark(groups, self.rule)
+        if world == 1:
+            return groups
+        shares = gather_object([groups])  # one list of groups per process: problem i is in share i % world
+        return [shares[i % world][i // world] for i in range(len(part))]
+
+    def sample(
+        self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool
+    ) -> list[list[Rollout]]:
+        """This process's share of the groups. The random numbers are each response's own: the groups do not depend on
+        max_rows."""
+        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        weights = merged(self.model, config.dense_sampling)
+        with starting_model(self.model, self.frozen) if start_model else weights as model:
+            return sample(
+                model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
+                seeds.generator(config.seed, *stream), max_rows,
+                share=slice(part.start + rank, part.stop, world),
+            )
+
+    def evaluating(self):
+        """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate"."""
+
+        def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
+            with self.clock.only("evaluate"):
+                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows)
+            for rollout in (r for group in groups for r in group):
+                rollout.seen = None  # pixels of hundreds of images, which only the loss would need again
+            return groups
+
+        return roll
