@@ -18,7 +18,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from spark_lib import report
-from spark_lib.problems import KINDS
+from spark_lib.problem import KINDS
 from spark_lib.view import record
 
 PARTS = Path(__file__).with_name("page")
