@@ -1,9 +1,10 @@
 """A run's folder and its course: steps, metrics, seconds by phase, stopping and going on.
 
-    runs/<name>/  config.yaml · metrics.jsonl (a line per step) · timings.jsonl (the same, in seconds) · samples.jsonl
-                  judge_set.json · before.json · after.json · checkpoint-<step>/ · summary.json · report.md, .png
+    runs/<name>/  config.yaml · metrics.jsonl (a line per step) · timings.jsonl (the same, in seconds)
+                  rollouts.jsonl.gz (all that was said) · judge_set.json · before.json · after.json
+                  checkpoint-<step>/ · summary.json · report.md, .png, .html
 
-metrics.jsonl and samples.jsonl hold nothing that depends on the clock, so that a resumed run writes the same bytes.
+metrics.jsonl and rollouts.jsonl.gz hold nothing that depends on the clock, so that a resumed run writes the same bytes.
 """
 
 import contextlib
@@ -18,10 +19,12 @@ from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
 from spark_lib import report
-from spark_lib.model.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint, write
+from spark_lib.model.checkpoints import how_to_use, last_checkpoint, load_checkpoint, save_checkpoint, write
 from spark_lib.problem import KINDS
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
+from spark_lib.view import record, write_page
+from spark_lib.view.rows import speller, step_row
 
 
 class Clock:
@@ -105,6 +108,7 @@ class Run:
         self.folder = Path(broadcast_object_list(name)[0])
         self.done, self.sampled_tokens, self.stopping = 0, 0, False
         self.warned: set[str] = set()
+        self.spell = speller(spark.tokenizer)
         if self.main and not config.resume:
             OmegaConf.save(OmegaConf.structured(config), self.folder / "config.yaml")
         if config.log_with:
@@ -146,9 +150,10 @@ class Run:
     def steps(self):
         """The steps still to do, with a progress bar; ends early at max_sampled_tokens or on Ctrl-C."""
         if self.main:  # lines written after the checkpoint are taken back, as their steps are done again
-            for name in ("metrics", "timings", "samples"):
+            for name in ("metrics", "timings"):
                 rows = read_lines(self.folder / f"{name}.jsonl", before_step=self.done)
                 write(self.folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            record.cut(self.folder / record.NAME, before_step=self.done)
         limit = self.config.max_sampled_tokens or float("inf")
         with tqdm(total=self.config.max_steps, initial=self.done, unit="step", disable=not self.main) as self.bar:
             while self.done < self.config.max_steps and self.sampled_tokens < limit:
@@ -165,7 +170,7 @@ class Run:
         return min(1.0, max(self.done / self.config.max_steps, self.sampled_tokens / limit))
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
-        """Count the step as done and write its metrics, seconds and one sample of each kind."""
+        """Count the step as done and write its metrics, its seconds and all that was said."""
         tokens = sum(len(r.response_ids) for group in groups for r in group)
         self.sampled_tokens += tokens
         metrics = step_metrics(groups) | learned | {"sampled_tokens": self.sampled_tokens}
@@ -177,10 +182,9 @@ class Run:
         speed = {"tokens_per_second": tokens / seconds["sample"]}
         self.append("metrics", {"step": step} | metrics)
         self.append("timings", {"step": step} | seconds | speed)
-        for kind, group in {group[0].problem.kind: group for group in reversed(groups)}.items():
-            shown = {"prompt": group[0].problem.prompt, "answer": group[0].problem.answer}
-            responses = [{"text": r.text, "reward": r.reward, "finished": r.finished} for r in group]
-            self.append("samples", {"step": step, "kind": kind} | shown | {"responses": responses})
+        if self.config.record and step % self.config.record == 0:
+            with self.clock("record"):
+                record.append(self.folder / record.NAME, step_row(step, groups, self.config, self.spell))
         if self.config.log_with:
             self.accelerator.log(metrics | {f"seconds/{k}": v for k, v in seconds.items()} | speed, step=step)
         self.bar.update()
@@ -209,7 +213,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def finish(self, before: dict, after: dict) -> None:
-        """Write summary.json, report.md and report.png, and print the table."""
+        """Write summary.json, report.md, report.png and report.html, and print the table."""
         if not self.main:
             return
         seconds = dict(self.clock.seconds) | {"total": sum(self.clock.seconds.values())}
@@ -221,9 +225,10 @@ class Run:
         write(self.folder / "summary.json", json.dumps(summary, indent=1))
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}
         report.write_report(self.folder, self.config, summary, read_lines(self.folder / "metrics.jsonl"), examples)
+        write_page(self.folder)
         if after["skills"]:
             story = report.transcript(after["examples"][0])
             self.say("\n".join(["", *filter(None, story), ""]))
             self.say(report.table({"before": before["skills"], "after": after["skills"]}))
         self.say(report.spent(summary))
-        self.say(report.how_to_use(self.folder, self.config))
+        self.say(how_to_use(self.folder, self.config))

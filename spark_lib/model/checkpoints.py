@@ -11,8 +11,9 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
-from spark_lib.model.load import load_base, peft_warnings
-from spark_lib.model.vision import MOST_PIXELS
+from spark_lib.config import Config
+from spark_lib.model.load import load_base, peft_warnings, shape_of
+from spark_lib.model.vision import MOST_PIXELS, sees_images
 from spark_lib.model.weights import dense_weight, is_quantised
 
 
@@ -138,3 +139,31 @@ def dense_state(base) -> dict[str, torch.Tensor]:
         for key, tensor in tensors.items():
             state.setdefault(f"{own}.{key}".lstrip("."), tensor.detach().cpu())
     return state
+
+
+def how_to_use(folder: Path, config: Config) -> str:
+    """Where the report is, and the Python that loads the result without this kit."""
+    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    shipped = {"starter": "text_model", "starter_vl": "pictures_model"}.get(config.model)
+    source = warm_base(folder) or (f"spark_lib/starters/{shipped}" if shipped else config.model)
+    options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
+               "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
+                      "bnb_4bit_use_double_quant=True)"}[config.quantization]
+    if source.endswith(".gguf"):
+        options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
+        source = str(Path(source).parent)
+    auto, reader = "AutoModelForCausalLM", "AutoTokenizer"
+    if sees_images(shape_of(config.model)):
+        auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
+    classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
+    result = newest / ("adapter" if config.lora else "model")
+    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
+             f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained('{result}')"]
+    if config.lora:
+        lines += ["from peft import PeftModel",
+                  f"model = {auto}.from_pretrained('{source}'{options})",
+                  f"model = PeftModel.from_pretrained(model, '{result}')"]
+    else:
+        lines += [f"model = {auto}.from_pretrained('{result}')"]
+    head = f"report: {folder}/report.html, to be opened in a browser; {folder}/report.md, .png\nload the result with transformers and peft:"
+    return "\n    ".join([head, *lines])

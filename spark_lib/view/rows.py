@@ -6,9 +6,8 @@ import io
 from collections.abc import Callable
 
 from spark_lib.loss import rows_of_groups
-from spark_lib.problem import Problem
+from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
-from spark_lib.verify import verify
 from spark_lib.model.vision import content_key, images_of, load_image, text_tokenizer
 
 VERDICTS = {"pointwise": ("Yes", "No"), "pairwise": ("A", "B")}
@@ -98,10 +97,8 @@ def verdict(rollout: Rollout) -> str | None:
     problem = rollout.problem
     if rollout.reward == 1:  # a verdict is marked by the built-in rule, whatever rule marks the rest
         return problem.answer
-    if not rollout.finished:
-        return None
     others = [word for word in VERDICTS[problem.kind] if word != problem.answer]
-    return next((word for word in others if verify(rollout.text, Problem("", word, problem.kind))), None)
+    return next((word for word in others if said(word, [rollout])), None)
 
 
 def picture(image) -> str:
