@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from spark_lib.config import ConfigError
 from spark_lib.evaluation.confidence import yes_probabilities
 from spark_lib.model.checkpoints import write
+from spark_lib.model.vision import content_key, images_of
 from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
 from spark_lib.verify import verify
@@ -116,10 +117,13 @@ class Predictions:
 
 def row_of(rollout: Rollout, stage: str, p_yes: float | None) -> dict:
     """A line of predictions.jsonl."""
-    row = {"stage": stage, "kind": rollout.problem.kind, "prompt": rollout.problem.prompt}
-    row |= {"answer": rollout.problem.answer, "response": rollout.text, "finished": rollout.finished}
+    problem = rollout.problem
+    row = {"stage": stage, "kind": problem.kind, "question": problem.meta.get("question", problem.prompt)}
+    row |= {"pictures": shown} if (shown := [content_key(image) for image in images_of(problem)]) else {}
+    row |= {"prompt": problem.prompt}
+    row |= {"answer": problem.answer, "response": rollout.text, "finished": rollout.finished}
     row |= {"reward": rollout.reward, "tokens": len(rollout.response_ids)}
-    if rollout.problem.kind in VERDICTS:
+    if problem.kind in VERDICTS:
         row |= {"verdict": read_verdict(rollout)}
     return row if p_yes is None else row | {"p_yes": p_yes}
 

@@ -20,8 +20,8 @@ LISTS = {
     "accuracy, both orders": {"stage": "choose"}, "same answer in both": {"stage": "choose"},
     "says A": {"stage": "choose", "says": "A"}, "accuracy": {"stage": ALONE}, "balanced accuracy": {"stage": ALONE},
     "says Yes": {"stage": ALONE, "says": "Yes"}, "Yes": {"stage": ALONE, "says": "Yes"},
-    "No": {"stage": ALONE, "says": "No"}, "wrong answers fixed": {"stage": "reflect"},
-    "right answers broken": {"stage": "reflect", "mark": "wrong"},
+    "No": {"stage": ALONE, "says": "No"}, "wrong answers fixed": {"stage": "reflect", "first": "wrong"},
+    "right answers broken": {"stage": "reflect", "first": "right"},
 }
 
 
@@ -112,7 +112,7 @@ def packed(said: list[tuple[dict, str | None, str]], places: dict[tuple, int]) -
         rows.append([
             place("stages", stage), None if seed is None else int(seed), place("prompts", row["prompt"]),
             place("answers", row["answer"]), row["response"], int(row["finished"]), row["reward"], row["tokens"],
-            row.get("verdict"), row.get("p_yes"), places[problem_of(row)],
+            row.get("verdict", False), row.get("p_yes"), places[problem_of(row)],
         ])
     lists = {name: list(found) for name, found in texts.items()}
     problems = {"questions": [key[0] for key in places], "pictures": [key[1:] for key in places]}

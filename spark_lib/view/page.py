@@ -124,10 +124,10 @@ def curves(metrics: list[dict]) -> dict[str, list]:
 
 
 def digits(value: float | None) -> float | None:
-    return value if value is None or isinstance(value, int) or not math.isfinite(value) else float(f"{value:.4g}")
-
-
-SHORT = {"solve": "solve", "judge one": "judge one", "choose of two": "choose of two", "reflect": "reflect"}
+    """With four digits; None for what is no number, which JSON has no word for."""
+    if value is None or isinstance(value, int):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def figures(before: dict, after: dict) -> list[dict]:
@@ -135,12 +135,12 @@ def figures(before: dict, after: dict) -> list[dict]:
     columns = {name: content for name, content in (("before", before), ("after", after)) if content.get("skills")}
     found: dict[str, dict] = {}
     for name, content in columns.items():
-        intervals = content.get("intervals", {})
+        intervals = dict(report.skill_rows(content["intervals"])) if content.get("intervals") else {}
         for what, value in report.skill_rows(content["skills"]):
             short = what.replace("solve, ", "").replace(" of judge + reflect", "").strip()
             row = found.setdefault(what, {"what": what.strip(), "short": short, "bias": "says" in what})
             row[name] = value
-            if what in intervals:
+            if intervals.get(what):
                 row[f"{name}_interval"] = intervals[what]
     return list(found.values())
 

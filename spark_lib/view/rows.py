@@ -3,9 +3,14 @@
 import base64
 import functools
 import io
+import json
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 from spark_lib.loss import rows_of_groups
+from spark_lib.model.checkpoints import write
+from spark_lib.problem import Problem
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 from spark_lib.model.vision import content_key, images_of, load_image, text_tokenizer
@@ -79,7 +84,8 @@ def group_row(group: list[Rollout], trained, names: dict[int, str], spell: Spell
         one["advantage"] = round(trained.advantages[i], 4) if trained else 0.0
         one["weight"] = float(f"{trained.weights[i]:.4g}") if trained else 0.0
         one["tokens"] = [spell(token) for token in r.response_ids]
-        one["logprobs"] = [round(x, 3) + 0.0 for x in r.logprobs]  # + 0.0 makes a 0 of -0
+        # + 0.0 makes a 0 of -0. What is no number, in a broken run, is no JSON either.
+        one["logprobs"] = [round(x, 3) + 0.0 if math.isfinite(x) else None for x in r.logprobs]
         responses.append(one)
     return row | {"dropped": dropped, "responses": responses}
 
@@ -109,3 +115,10 @@ def picture(image) -> str:
         kind = "jpeg"
     image.save(file, kind, **({"quality": 75} if kind == "jpeg" else {}))
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def keep_pictures(folder: Path, problems: list[Problem]) -> None:
+    """<folder>/pictures.json, thumbnails by content_key: for a page that is made without the data at hand."""
+    shown = {content_key(image): image for problem in problems for image in images_of(problem)}
+    if shown:
+        write(folder / "pictures.json", json.dumps({key: picture(image) for key, image in shown.items()}))

@@ -28,8 +28,8 @@ function pushClass(push, most) {
 }
 
 function tokenTitle(response, i) {
-  const p = Math.exp(response.logprobs[i]), push = response.advantage * response.weight;
-  return `log-prob ${minus(response.logprobs[i].toFixed(3))} (p = ${p.toPrecision(3)})\n` +
+  const logprob = response.logprobs[i] ?? NaN, p = Math.exp(logprob), push = response.advantage * response.weight;
+  return `log-prob ${minus(logprob.toFixed(3))} (p = ${p.toPrecision(3)})\n` +
     `advantage × weight ${signed(response.advantage, 3)} × ${response.weight.toPrecision(3)} = ${signed(push * 1e4, 2)}e−4\n` +
     `pull on its own logit, × (1 − p): ${signed(push * (1 - p) * 1e4, 2)}e−4`;
 }
@@ -55,8 +55,8 @@ function coloured(response, colour, most, all) {
 function tokenTable(response) {
   const push = response.advantage * response.weight;
   return rows(["token", "log-prob", "p", "advantage × weight", "× (1 − p)"], response.tokens.slice(0, MOST_TOKENS).map((token, i) => {
-    const p = Math.exp(response.logprobs[i]);
-    return [el("code", {}, visible(token).replace(/\n/g, "↵")), minus(response.logprobs[i].toFixed(3)), p.toPrecision(3), signed(push * 1e4) + "e−4", signed(push * (1 - p) * 1e4) + "e−4"];
+    const logprob = response.logprobs[i] ?? NaN, p = Math.exp(logprob);
+    return [el("code", {}, visible(token).replace(/\n/g, "↵")), minus(logprob.toFixed(3)), p.toPrecision(3), signed(push * 1e4) + "e−4", signed(push * (1 - p) * 1e4) + "e−4"];
   }), { class: "numbers" });
 }
 

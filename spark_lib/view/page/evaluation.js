@@ -10,7 +10,7 @@ function said(place) {
     loaded.set(place, unpack(`set-${place}`).then((packed) => packed.rows.map((values, i) => {
       const one = Object.fromEntries(ROW.map((name, j) => [name, values[j]]));
       const known = { ...one, i, finished: Boolean(one.finished), prompt: packed.prompts[one.prompt], answer: packed.answers[one.answer], stage: packed.stages[one.stage], question: packed.questions[one.question], place: one.question, pictures: packed.pictures[one.question] };
-      if (!known.stage.startsWith("judge") && known.stage !== "choose") delete known.verdict;
+      if (known.verdict === false) delete known.verdict; // no judgement; null is one without a verdict
       if (known.p_yes === null) delete known.p_yes;
       return known;
     })));
@@ -20,13 +20,14 @@ function said(place) {
 
 const listAddress = (set, fields) => "#" + new URLSearchParams({ list: set, ...fields });
 
-// Which predictions a list is about. at: the address.
-function chosenBy(at) {
+// Which predictions a list is about. at: the address; all: to look up whether a problem's greedy answer was right.
+function chosenBy(at, all) {
+  const first = at.has("first") && new Map(all.filter((one) => one.stage === "answers").map((one) => [one.place, one.reward >= data.right_at]));
   const stages = (at.get("stage") ?? "").split("|").filter(Boolean), q = (at.get("q") ?? "").toLowerCase();
   const low = Number(at.get("low") ?? -1), high = Number(at.get("high") ?? 2), mark = at.get("mark"), gold = at.get("gold"), says = at.get("says");
   return (one) => (!stages.length || stages.includes(one.stage)) &&
     (!at.has("low") || (one.p_yes !== undefined && (one.p_yes > low || (low === 0 && one.p_yes === 0)) && one.p_yes <= high)) &&
-    (!mark || (mark === "right") === one.reward >= data.right_at) && (!gold || one.answer === gold) &&
+    (!first || first.get(one.place) === (at.get("first") === "right")) && (!mark || (mark === "right") === one.reward >= data.right_at) && (!gold || one.answer === gold) &&
     (!says || (says === "unread" ? one.verdict === null : one.verdict === says)) &&
     (!at.has("cut") || !one.finished) && (!at.has("problem") || one.place === Number(at.get("problem"))) &&
     (!q || one.text.toLowerCase().includes(q) || one.prompt.toLowerCase().includes(q));
@@ -92,7 +93,7 @@ function predictionCard(set, one) {
 async function predictionList(host) {
   const at = readAddress(), place = Number(at.get("list")), set = data.sets[place];
   if (!set) return replace(host, el("p", {}, "There is no such set of problems."));
-  const all = await said(place), found = all.filter(chosenBy(at));
+  const all = await said(place), found = all.filter(chosenBy(at, all));
   const with_ = (change) => {
     const words = new URLSearchParams(location.hash.slice(1));
     for (const [name, value] of Object.entries(change)) value === null ? words.delete(name) : words.set(name, value);
@@ -103,7 +104,7 @@ async function predictionList(host) {
     el("option", { value: "" }, "all stages"), Object.keys(set.stages).map((stage) => el("option", { value: stage, selected: at.get("stage") === stage }, stage)),
     at.get("stage")?.includes("|") && el("option", { value: at.get("stage"), selected: true }, at.get("stage").replaceAll("|", ", ")));
   const range = at.has("low") && el("button", { class: "chip", "aria-pressed": "true", onclick: () => with_({ low: null, high: null }) }, `P(Yes) ${Number(at.get("low")).toFixed(2)} – ${Number(at.get("high")).toFixed(2)} ×`);
-  const only = ["problem", "gold", "cut"].filter((name) => at.has(name)).map((name) => el("button", { class: "chip", "aria-pressed": "true", onclick: () => with_({ [name]: null }) }, `${{ problem: "one problem", gold: `right verdict ${at.get("gold")}`, cut: "cut off" }[name]} ×`));
+  const only = ["problem", "gold", "cut", "first"].filter((name) => at.has(name)).map((name) => el("button", { class: "chip", "aria-pressed": "true", onclick: () => with_({ [name]: null }) }, `${{ problem: "one problem", gold: `right verdict ${at.get("gold")}`, cut: "cut off", first: `first answer ${at.get("first")}` }[name]} ×`));
   const list = el("div", { class: "entries" });
   const more = el("button", { class: "more", onclick: () => add() }, "show more");
   let shown = 0;
