@@ -69,7 +69,8 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
     }
 
     def each(figure: Callable[[Marks], object]) -> dict:
-        return {name: [figure(one) for one in given] if name == "tts" else figure(given) for name, given in marks.items()}
+        return {name: [figure(one) for one in given] if name == "tts" else figure(given)
+                for name, given in marks.items()}
 
     skills = each(lambda given: metrics.mean([mark for _, mark in given])) | {"n": len(problems)}
     return {"skills": skills, "intervals": each(lambda given: interval(given, len(problems))),

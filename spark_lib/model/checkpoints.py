@@ -165,5 +165,6 @@ def how_to_use(folder: Path, config: Config) -> str:
                   f"model = PeftModel.from_pretrained(model, '{result}')"]
     else:
         lines += [f"model = {auto}.from_pretrained('{result}')"]
-    head = f"report: {folder}/report.html, to be opened in a browser; {folder}/report.md, .png\nload the result with transformers and peft:"
+    head = (f"report: {folder}/report.html, to be opened in a browser; {folder}/report.md, {folder}/report.png\n"
+            "load the result with transformers and peft:")
     return "\n    ".join([head, *lines])

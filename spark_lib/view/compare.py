@@ -5,7 +5,6 @@ deviation of a sample, n - 1). Curves are compared step by step, over the steps 
 """
 
 import hashlib
-import html
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def curve(runs: Sequence[Loaded], name: str) -> dict | None:
 
 def figure_rows(settings: Sequence[Sequence[Loaded]]) -> list[list[str]]:
     """The final figures as cells; the first row is the head."""
-    head = ["after training, %", *(f"{label(runs)} (n = {len(runs)})" if len(runs) > 1 else label(runs) for runs in settings)]
+    head = ["after training, %", *map(label, settings)]
     names: dict[str, list[str]] = {}
     for place, runs in enumerate(settings):
         skills = [run.summary["after"] for run in runs if run.summary.get("after")]
@@ -126,12 +125,14 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
     figures = figure_rows(settings)
     table = [["key", *map(label, settings)], *([name, *map(shown, values)] for name, values in differences.items())]
     draw(out / "compare.png", settings)
-    parts = [f"# {' · '.join(map(label, settings))}", "![curves and final figures](compare.png)", markdown(figures), ABOUT]
+    title = f"# {' · '.join(map(label, settings))}"
+    parts = [title, "![curves and final figures](compare.png)", markdown(figures), ABOUT]
     parts.append(markdown(table) if differences else "The settings differ in nothing but the seed.")
     (out / "compare.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    band = "; a band is ± one deviation" if len(runs) > len(settings) else ""
     data = {
         "name": "Side by side", "facts": [", ".join(map(label, settings))], "figures": figures, "differing": table,
-        "about": ABOUT, "note": "mean of 5 steps" + ("; a band is ± one deviation" if len(runs) > len(settings) else ""),
+        "about": ABOUT, "note": f"mean of 5 steps{band}",
         "charts": [{"name": name, "title": title} for name, title in CHARTS.items()],
         "settings": [
             {"label": label(group), "runs": [run.name for run in group],
@@ -140,11 +141,12 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
         ],
     }
     scripts = ("base.js", "charts.js", "frame.js", "compare.js")
-    return page.write(out / "compare.html", page.assemble(scripts, "Runs side by side", data, {}, html_table(figures)))
+    text = page.assemble(scripts, "Runs side by side", data, {}, page.html_table(figures))
+    return page.write(out / "compare.html", text)
 
 
-ABOUT = ("Held-out problems, sampled at the training temperature; mean ± standard deviation over the seeds of a setting. "
-         "Each run's own report has the intervals.")
+ABOUT = ("Held-out problems, sampled at the training temperature; mean ± standard deviation over the seeds of a "
+         "setting. Each run's own report has the intervals.")
 
 
 def folder_name(names: Sequence[str]) -> str:
@@ -161,10 +163,6 @@ def thinned(found: dict) -> dict:
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
-
-
-def html_table(rows: Sequence[Sequence[str]]) -> str:
-    return "<table>" + "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows) + "</table>"
 
 
 def draw(path: Path, settings: Sequence[Sequence[Loaded]]) -> None:

@@ -1,13 +1,11 @@
 """The page of an evaluation, from its predictions.jsonl and results.json: each figure with what was said behind it."""
 
 import gzip
-import html
 import json
 import re
 from pathlib import Path
 
 from spark_lib.evaluation import report as tables
-from spark_lib.report import percent
 from spark_lib.view import page
 
 SCRIPTS = ("base.js", "charts.js", "cards.js", "frame.js", "evaluation.js")
@@ -46,7 +44,7 @@ def write_evaluation(folder: Path) -> Path:
         "left_out": f"More was said than a page can hold: shown are {'; '.join(cut)}." if cut else "",
     }
     blobs = {f"set-{i}": blob for i, (blob, _, _) in enumerate(packed.values())}
-    plain = "".join(html_table(block) for one in data["sets"] for block in one["tables"])
+    plain = "".join(page.html_table(block["rows"]) for one in data["sets"] for block in one["tables"])
     text = page.assemble(SCRIPTS, f"Evaluation {data['name']} of {results['target']}", data, blobs, plain)
     return page.write(folder / "report.html", text)
 
@@ -97,7 +95,7 @@ def fitting(said: list[tuple[dict, str | None, str]], room: int) -> tuple[bytes,
 
 
 def problem_of(row: dict) -> tuple:
-    return (row["question"], *row.get("pictures", ()))
+    return (row.get("question", row["prompt"]), *row.get("pictures", ()))  # older predictions have no question
 
 
 def packed(said: list[tuple[dict, str | None, str]], places: dict[tuple, int]) -> bytes:
@@ -118,8 +116,3 @@ def packed(said: list[tuple[dict, str | None, str]], places: dict[tuple, int]) -
     problems = {"questions": [key[0] for key in places], "pictures": [key[1:] for key in places]}
     content = json.dumps(lists | problems | {"rows": rows}, separators=(",", ":"))
     return gzip.compress(content.encode("ascii"), mtime=0)
-
-
-def html_table(block: dict) -> str:
-    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in block["rows"])
-    return f"<table>{lines}</table>"

@@ -18,6 +18,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from spark_lib import report
+from spark_lib.config import ConfigError
 from spark_lib.problem import KINDS
 from spark_lib.view import record
 
@@ -49,7 +50,7 @@ def digest(text: str) -> str:
 
 
 def inert(data: dict) -> str:
-    """JSON that cannot end the element it stands in, nor be anything but ASCII: U+2028 and lone surrogates are escaped."""
+    """JSON that cannot end the element it stands in. It is ASCII: U+2028 and lone surrogates are escaped."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -65,7 +66,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def write_run(folder: Path) -> Path:
-    """<folder>/report.html, of a run that has ended or still goes on."""
+    """<folder>/report.html of a run that has ended or still goes on. Raises ConfigError for what is no run's folder."""
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
     config = OmegaConf.to_object(OmegaConf.load(folder / "config.yaml"))
     steps, blobs, left_out = shown_steps(folder / record.NAME)
     metrics, timings = (lines_of(folder / f"{name}.jsonl") for name in ("metrics", "timings"))
@@ -82,7 +85,7 @@ def write_run(folder: Path) -> Path:
         "stories": {"before": before.get("examples", []), "after": after.get("examples", [])},
     }
     scripts = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "rollouts.js", "run.js")
-    text = assemble(scripts, f"Run {data['name']}", data, blobs, figures_table(found))
+    text = assemble(scripts, f"Run {data['name']}", data, blobs, html_table(plain_rows(found)))
     return write(folder / "report.html", text)
 
 
@@ -145,15 +148,16 @@ def figures(before: dict, after: dict) -> list[dict]:
     return list(found.values())
 
 
-def figures_table(found: list[dict]) -> str:
-    """HTML of the same for readers without JavaScript."""
+def plain_rows(found: list[dict]) -> list[list[str]]:
+    """The same as cells, for readers without JavaScript."""
     names = [name for name in ("before", "after") if any(name in row for row in found)]
-    head = "".join(f"<th>{name}, %</th>" for name in names)
-    body = "".join(
-        f"<tr><th>{html.escape(row['what'])}</th>" + "".join(f"<td>{report.percent(row[n])}</td>" for n in names) + "</tr>"
-        for row in found
-    )
-    return f"<table><tr><th>held out</th>{head}</tr>{body}</table>" if names else "<p>Nothing was evaluated.</p>"
+    body = [[row["what"], *(report.percent(row[name]) for name in names)] for row in found]
+    return [["held out, %", *names], *body] if names else [["nothing was evaluated"]]
+
+
+def html_table(rows: Iterable[Iterable[str]]) -> str:
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 # --- the record in the page -----------------------------------------------------------------------------------

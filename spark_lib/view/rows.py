@@ -10,10 +10,10 @@ from pathlib import Path
 
 from spark_lib.loss import rows_of_groups
 from spark_lib.model.checkpoints import write
+from spark_lib.model.vision import content_key, images_of, load_image, text_tokenizer
 from spark_lib.problem import Problem
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
-from spark_lib.model.vision import content_key, images_of, load_image, text_tokenizer
 
 VERDICTS = {"pointwise": ("Yes", "No"), "pairwise": ("A", "B")}
 SIDE = 160  # pixels of a picture's longer side

@@ -72,7 +72,8 @@ function verdictWord(response) {
   return response.verdict === null ? "no verdict that can be read" : `says ${response.verdict}`;
 }
 
-// response: of the record, or a prediction. about: {id, chosen, uses: buttons}; colour: plain, logprob or push.
+// response: of the record, or a prediction. about: {id, title, word (in place of its mark's), chosen, uses (buttons)};
+// colour: plain, logprob or push; most: the hardest push of the step.
 function card(response, about, colour, most) {
   const shape = shapeOf(response.reward, response.finished);
   const long = response.text.length > MOST_TEXT || (colour !== "plain" && (response.tokens?.length ?? 0) > MOST_TOKENS) ||
@@ -87,7 +88,7 @@ function card(response, about, colour, most) {
   ];
   const whole = response.tokens ? plural(response.tokens.length, "token") : plural(response.text.length, "character");
   return el("article", { class: `card${about.chosen ? " chosen" : ""}`, tabindex: "-1", id: about.id ? `r-${about.id}` : null, "aria-label": `${about.title ?? "response"}, ${SHAPES[shape]}` },
-    el("header", {}, dot(response.reward, response.finished), el("strong", {}, SHAPES[shape]),
+    el("header", {}, dot(response.reward, response.finished), el("strong", {}, about.word || SHAPES[shape]),
       response.reward > 0 && response.reward < 1 && el("span", {}, `reward ${response.reward.toFixed(2)}`),
       el("span", { class: "id" }, about.title ?? "")),
     body,

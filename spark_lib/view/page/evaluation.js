@@ -11,6 +11,7 @@ function said(place) {
       const one = Object.fromEntries(ROW.map((name, j) => [name, values[j]]));
       const known = { ...one, i, finished: Boolean(one.finished), prompt: packed.prompts[one.prompt], answer: packed.answers[one.answer], stage: packed.stages[one.stage], question: packed.questions[one.question], place: one.question, pictures: packed.pictures[one.question] };
       if (known.verdict === false) delete known.verdict; // no judgement; null is one without a verdict
+      if (/^judge \d+$/.test(known.stage)) known.blind = true; // a judgement at test time, which knows no right answer
       if (known.p_yes === null) delete known.p_yes;
       return known;
     })));
@@ -50,8 +51,8 @@ function diagram(set, place, width) {
       svg("circle", { class: "mean", cx: x(b.probability), cy: y(b.frequency), r: 3.5 })));
   }
   parts.push(svg("line", { class: "level", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
-  parts.push(svg("text", { class: "tick", x: x(0), y: height - 6 }, "P(Yes); below: how many judgements. Dots: the mean P(Yes) of a bin"));
-  const made = chart(parts, width, height, { title: "How often an answer is right, against the judge's P(Yes)", note: "a click on a bin shows its judgements" }, () => 0);
+  parts.push(svg("text", { class: "tick", x: x(0), y: height - 6 }, "P(Yes); below: how many judgements"));
+  const made = chart(parts, width, height, { title: "How often an answer is right, against the judge's P(Yes)", note: "dots: the mean of a bin; a click shows its judgements" }, () => 0);
   made.querySelector("svg").setAttribute("role", "group");
   return made;
 }
@@ -85,9 +86,9 @@ function predictionCard(set, one) {
   return el("article", { class: "entry" },
     el("p", { class: "tags" }, el("span", { class: "tag" }, one.stage), one.seed !== null && el("span", { class: "quiet" }, `seed ${one.seed}`),
       el("a", { href: listAddress(set, { problem: one.place }) }, "all that was said about this problem")),
-    el("h4", { dir: "auto" }, visible(one.question.slice(0, MOST_TEXT)), el("span", { class: "quiet" }, " right: ", visible(one.answer))),
+    el("h4", { dir: "auto" }, visible(one.question.slice(0, MOST_TEXT)), !one.blind && el("span", { class: "quiet" }, " right: ", visible(one.answer))),
     one.pictures.map((key) => picture(data.pictures[key])),
-    card(one, { title: "" }, "plain", 0), opening("the whole prompt", () => el("pre", { class: "said" }, visible(one.prompt))));
+    card(one, { word: one.blind && (one.reward ? "accepted" : "rejected") }, "plain", 0), opening("the whole prompt", () => el("pre", { class: "said" }, visible(one.prompt))));
 }
 
 async function predictionList(host) {
