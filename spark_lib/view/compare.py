@@ -66,7 +66,7 @@ def differing(settings: Sequence[Sequence[Loaded]]) -> dict[str, list]:
 
 
 def label(runs: Sequence[Loaded]) -> str:
-    return runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more seed{'s' * (len(runs) > 2)}"
+    return runs[0].name if len(runs) == 1 else f"{runs[0].name} ({len(runs)} seeds)"
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
@@ -104,6 +104,22 @@ def figure_rows(settings: Sequence[Sequence[Loaded]]) -> list[list[str]]:
     return rows
 
 
+def skill_points(settings: Sequence[Sequence[Loaded]]) -> list[dict]:
+    """The final skills as the page draws them: [{"name", "values": [{"name", "value", "low", "high"}]}], where low and
+    high are a deviation away and left out for a single run."""
+    points = []
+    for skill, name in report.SKILLS.items():
+        values = []
+        for runs in settings:
+            found = [run.summary["after"][skill] for run in runs if run.summary.get("after")]
+            found = [value for value in found if value is not None]
+            mean, deviation = spread(found) if found else (None, None)
+            ends = {} if deviation is None else {"low": max(0, mean - deviation), "high": min(1, mean + deviation)}
+            values.append({"name": label(runs), "value": mean, **ends})
+        points.append({"name": name, "values": values})
+    return points
+
+
 def written(values: Sequence[float], scale: float) -> str:
     mean, deviation = spread([scale * value for value in values])
     return f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else "")
@@ -132,7 +148,7 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
     band = "; a band is ± one deviation" if len(runs) > len(settings) else ""
     data = {
         "name": "Side by side", "facts": [", ".join(map(label, settings))], "figures": figures, "differing": table,
-        "about": ABOUT, "note": f"mean of 5 steps{band}",
+        "skills": skill_points(settings), "about": ABOUT, "note": f"mean of 5 steps{band}",
         "charts": [{"name": name, "title": title} for name, title in CHARTS.items()],
         "settings": [
             {"label": label(group), "runs": [run.name for run in group],
@@ -174,7 +190,7 @@ def draw(path: Path, settings: Sequence[Sequence[Loaded]]) -> None:
     for kind, ax in zip(kinds, places):
         for i, runs in enumerate(settings):
             if found := curve(runs, f"{kind}/reward"):
-                color, line = COLORS[i % len(COLORS)], LINES[i // len(COLORS) % len(LINES)]
+                color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
                 ax.plot(found["step"], found["mean"], line, color=color, label=label(runs))
                 if found["deviation"]:
                     low, high = ([m + sign * d for m, d in zip(found["mean"], found["deviation"])] for sign in (-1, 1))

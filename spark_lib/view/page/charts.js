@@ -102,7 +102,7 @@ function bars(entries, options) {
 
 // Figures as dots with their intervals, a row each. entries: [{name, values: [{value, low, high, kind, name}]}]
 function dots(entries, options) {
-  const width = Math.max(280, options.width), narrow = width < 480, step = 34, top = 6, left = narrow ? 104 : 190, right = narrow ? 84 : 120;
+  const width = Math.max(280, options.width), narrow = width < 480, step = 34, top = 6, left = narrow ? 104 : 190, right = (narrow ? 84 : 120) + 44 * Math.max(0, Math.max(...entries.map((one) => one.values.length)) - 2);
   const height = entries.length * step + top + 26;
   const x = (v) => left + v * (width - left - right);
   const parts = ticks(0, 1, narrow ? 2 : 4).map((v) => [
@@ -118,7 +118,7 @@ function dots(entries, options) {
       if (v.low !== undefined) parts.push(svg("line", { class: `whisker ${v.kind}`, x1: x(v.low), x2: x(v.high), y1: y, y2: y }));
       parts.push(svg("circle", { class: `point ${v.kind}`, cx: x(v.value), cy: y, r: 4.5 }, svg("title", {}, `${v.name}: ${percent(v.value)} %`)));
     });
-    parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 }, known.map((v) => percent(v.value)).join(" → ")));
+    parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 }, known.map((v) => percent(v.value)).join(options.between ?? " → ")));
   });
   const told = entries.map((one) => `${one.name}: ${one.values.map((v) => `${v.name} ${percent(v.value)} %`).join(", ")}`).join("; ");
   return chart(parts, width, height, { ...options, told }, () => 0);

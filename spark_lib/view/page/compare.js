@@ -1,7 +1,5 @@
 // Several runs side by side: curves over each other, final figures, and which settings differ.
 
-const DASHES = ["k0", "k1", "k2", "k3"];
-
 function settingCurves(name, width) {
   const series = data.settings.map((one, i) => {
     const found = one.curves[name];
@@ -18,8 +16,9 @@ function comparison(host) {
   const fraction = { y: [0, 1], xLabel: "step", format: (v) => v.toFixed(v % 1 ? 1 : 0) };
   const charts = data.charts.map(({ name, title }) => [title, settingCurves(name)]).filter(([, series]) => series)
     .map(([title, series]) => lines(series, { ...fraction, title, note: data.note, width: half }));
+  const points = data.skills.filter((one) => one.values.some((v) => v.value !== null)).map((one) => ({ ...one, values: one.values.map((v, i) => ({ ...v, kind: `k${i % 4}` })) }));
   replace(host,
-    section("Final figures", rows(data.figures[0], data.figures.slice(1), { class: "numbers" }),
+    section("Final figures", points.length ? dots(points, { title: "Held-out problems after training", note: data.settings.map((one) => one.label).join(", then "), between: " · ", width }) : null, rows(data.figures[0], data.figures.slice(1), { class: "numbers" }),
       el("p", { class: "quiet" }, data.about)),
     section("What differs", data.differing.length > 1 ? rows(data.differing[0].map(visible), data.differing.slice(1).map((row) => row.map(visible)), { class: "numbers left" }) : el("p", { class: "quiet" }, "Nothing but the seed.")),
     section("Curves", el("div", { class: "pair" }, charts)),
