@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from accelerate import Accelerator
 
-from spark_lib import seeds
+from spark_lib import report, seeds
 from spark_lib.config import Config, ConfigError, help_text, load_config
 from spark_lib.data.load import load_problems, problems_of_step
 from spark_lib.evaluation import skills
@@ -190,14 +190,16 @@ def main(argv: list[str]) -> None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         if made:
             warm_up(spark, made, run)
-        roll = spark.roll.evaluating()
-        judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll, config))
-        before = run.once("before", lambda: skills.measure(heldout, judged, roll, config))
+        roll = spark.roll.evaluating
+        judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll("judge set"), config))
+        before = run.once("before", lambda: skills.measure(heldout, judged, roll("before"), config))
+        if before["skills"]:
+            run.say(f"before training, % right of {len(heldout)} held out: {report.brief(before['skills'])}")
         train(spark, data, run)
         run.save()
         if run.stopping:
             return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
-        run.finish(before, skills.measure(heldout, judged, roll, config))
+        run.finish(before, skills.measure(heldout, judged, roll("after"), config))
         if config.merge and run.main:
             folder = save_merged(spark.model, spark.tokenizer, run.folder / "merged")
             run.say(f"dense model with the adapter merged in: {folder}")

@@ -3,6 +3,8 @@
 import base64
 import dataclasses
 import hashlib
+import re
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +18,8 @@ from spark_lib.prompts import MARK, without
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")
+WRAP = textwrap.TextWrapper(160, drop_whitespace=False, replace_whitespace=False).wrap
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # terminals obey some
 SKILLS = {"solve": "solve", "pointwise": "judge one", "pairwise": "choose of two", "reflection": "reflect"}
 
 
@@ -29,6 +33,20 @@ def progress(metrics: dict, seconds: dict, wide: bool = True) -> str:
             parts.append(f"{kind} {metrics[f'{kind}/reward']:.2f}{details}")
     times = " ".join(f"{phase} {seconds[phase]:.1f}s" for phase in ("sample", "verify", "train"))
     return " ".join(parts) + f" | {seconds['tokens_per_second']:,.0f} tok/s" + (f" | {times}" if wide else "")
+
+
+def legend(steps: int) -> str:
+    """What the lines of training mean; said before the first."""
+    return "\n".join([
+        f"training, {steps} steps, a line for every tenth: mean reward of the responses by kind, and in brackets the",
+        "shares of flat groups (all right or all wrong, nothing to learn from) and of responses that were cut off.",
+        'A loss near 0 in the metrics is normal: docs/metrics.md, "Reading the log".',
+    ])
+
+
+def brief(skills: dict) -> str:
+    """The skills in one line, in percent."""
+    return ", ".join(f"{label} {percent(skills[skill])}" for skill, label in SKILLS.items())
 
 
 def warnings(metrics: dict, config: Config) -> list[str]:
@@ -162,6 +180,7 @@ def transcript(story: dict, folder: Path | None = None) -> list[str]:
         lines += [f"![the picture](pictures/{file.name})", ""]
     for turn in story["turns"]:
         # Model output is untrusted text: in a code block of its own it cannot become part of the page.
-        text = (f"      {line}" for line in turn["text"].splitlines())
+        said = INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", turn["text"])
+        text = (f"      {part}" for line in said.splitlines() for part in WRAP(line) or [""])
         lines += [f"- {names[turn['kind']]}, {'right' if turn['right'] else 'wrong'}:", "", *text, ""]
     return lines

@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from spark_lib.config import Config
-from spark_lib.model.load import load_base, peft_warnings, shape_of
+from spark_lib.model.load import STARTER, STARTER_VL, load_base, peft_warnings, shape_of
 from spark_lib.model.vision import MOST_PIXELS, sees_images
 from spark_lib.model.weights import dense_weight, is_quantised
 
@@ -144,8 +144,8 @@ def dense_state(base) -> dict[str, torch.Tensor]:
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    shipped = {"starter": "text_model", "starter_vl": "pictures_model"}.get(config.model)
-    source = warm_base(folder) or (f"spark_lib/starters/{shipped}" if shipped else config.model)
+    built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
+    source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]

@@ -160,7 +160,7 @@ def test_a_page_in_the_middle_of_a_run(tmp_path):
         file.write('{"step": 1, "solve/rew')
     with open(run / record.NAME, "ab") as file:
         file.write(record.pack(step_of(1))[:30])
-    data, packed, elements = parts(write_page(run))
+    data, packed, _ = parts(write_page(run))
     assert "1 of 100 steps so far" in data["facts"] and list(packed) == ["step-0"]
     (run / record.NAME).unlink()
     data, packed, _ = parts(write_page(run))
