@@ -27,8 +27,8 @@ function replace(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter(Boolean));
 }
 
-// Characters that do not show, or that turn the text around them: written out, so that one sees what is there.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+// Characters that do not show, turn the text around them or are half a pair: written out, so that one sees them.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]/gu;
 
 function visible(text) {
   return text.replace(HIDDEN, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
@@ -72,8 +72,10 @@ function section(title, ...children) {
   return el("section", {}, el("h2", {}, title), children);
 }
 
+const PICTURE = /^data:image\/(png|jpeg);base64,[A-Za-z0-9+/=]+$/;
+
 function picture(source) {
-  return typeof source === "string" && source.startsWith("data:image/") && el("img", { src: source, alt: "the problem's picture", class: "picture" });
+  return PICTURE.test(source) && el("img", { src: source, alt: "the problem's picture", class: "picture" });
 }
 
 function say(text) {
