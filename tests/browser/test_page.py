@@ -226,6 +226,11 @@ def test_keys(quickstart, visit):
     groups.first.focus()
     page.keyboard.press("ArrowDown")
     until(page, "document.activeElement === document.querySelectorAll('button.group')[1]")
+    page.locator(".segments button").first.focus()
+    page.keyboard.press("c")
+    page.keyboard.press("c")
+    until(page, "document.activeElement.textContent === 'advantage × weight'")
+    assert "colour=push" in page.url
     page.keyboard.press("/")
     until(page, "document.activeElement.type === 'search'")
     page.keyboard.type("jjk")

@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -52,6 +54,20 @@ def test_a_step_as_plain_dicts(groups, config, tokenizer):
     assert judged["about"] == again["about"] == [{"id": "3.0.1"}] and judged["view"] == "answer"
     assert [r["verdict"] for r in judged["responses"]] == ["No", "Yes", None]
     assert all("verdict" not in r for g in (mixed, flat, again) for r in g["responses"])
+
+
+def test_the_documentation_names_every_key(groups, config, tokenizer):
+    """People write their own analyses by docs/record.md: it lists what is there, and nothing that is not."""
+    text = (Path(__file__).parents[2] / "docs" / "record.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| of an? (\w+) \|.*?\n\n", text + "\n\n", re.MULTILINE | re.DOTALL)
+    assert tables == ["step", "group", "response"]
+    listed = {name: set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", part, re.MULTILINE))))
+              for name, part in zip(tables, text.split("| of a")[1:])}
+    groups[0][0].problem = replace(groups[0][0].problem, image=Image.new("RGB", (8, 8)), choices=("x", "y"))
+    row = step_row(0, groups, config, speller(tokenizer))
+    assert listed["step"] == set(row)
+    assert listed["group"] == {key for group in row["groups"] for key in group}
+    assert listed["response"] == {key for group in row["groups"] for r in group["responses"] for key in r}
 
 
 @pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo"])

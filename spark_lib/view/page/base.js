@@ -34,6 +34,11 @@ function visible(text) {
   return text.replace(HIDDEN, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
 
+// A question without the marks of where its pictures stand, as they are shown beside it.
+function asked(question, pictures, most = Infinity) {
+  return visible((pictures?.length ? question.replaceAll("<image>", " ").trim() : question).slice(0, most));
+}
+
 const percent = (x) => (x === null || x === undefined ? "–" : `${(100 * x).toFixed(1)}`);
 const grouped = (x) => Math.round(x).toLocaleString("en");
 const signed = (x, digits = 2) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(digits);
@@ -49,7 +54,9 @@ async function unpack(id) {
   return JSON.parse(await new Response(stream).text());
 }
 
-// The address behind "#" as a Map, and back. "go" leaves an entry in the browser's history, "stay" does not.
+// The address behind "#" as a Map, and back. With `go` it leaves an entry in the browser's history.
+let written = ""; // by the page itself, which then needs no telling
+
 function readAddress() {
   return new Map(new URLSearchParams(location.hash.slice(1)));
 }
@@ -58,6 +65,7 @@ function writeAddress(fields, go) {
   const words = new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== undefined));
   const address = "#" + words.toString().replace(/=(?=&|$)/g, "");
   if (address === location.hash) return;
+  written = address;
   if (go) location.hash = address;
   else location.replace(address);
 }

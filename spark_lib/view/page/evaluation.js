@@ -86,7 +86,7 @@ function predictionCard(set, one) {
   return el("article", { class: "entry" },
     el("p", { class: "tags" }, el("span", { class: "tag" }, one.stage), one.seed !== null && el("span", { class: "quiet" }, `seed ${one.seed}`),
       el("a", { href: listAddress(set, { problem: one.place }) }, "all that was said about this problem")),
-    el("h4", { dir: "auto" }, visible(one.question.slice(0, MOST_TEXT)), !one.blind && el("span", { class: "quiet" }, " right: ", visible(one.answer))),
+    el("h4", { dir: "auto" }, asked(one.question, one.pictures, MOST_TEXT), !one.blind && el("span", { class: "quiet" }, " right: ", visible(one.answer))),
     one.pictures.map((key) => picture(data.pictures[key])),
     card(one, { word: one.blind && (one.reward ? "accepted" : "rejected") }, "plain", 0), opening("the whole prompt", () => el("pre", { class: "said" }, visible(one.prompt))));
 }

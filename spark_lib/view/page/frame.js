@@ -19,7 +19,10 @@ function frame(title, facts, views, help) {
     current = name;
     views[name].draw(host);
   };
-  addEventListener("hashchange", () => draw(false));
+  addEventListener("hashchange", () => {
+    if (location.hash !== written) draw(false);
+    written = "";
+  });
   addEventListener("keydown", (event) => {
     if (dialog?.open) return;
     if (event.key === "?" && dialog && !typing(event)) dialog.showModal();

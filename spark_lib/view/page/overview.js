@@ -38,7 +38,7 @@ function costs(width) {
 function story(one) {
   const names = { solve: "answer", pointwise: "own verdict", reflect: "reflection" };
   return el("article", { class: "story" },
-    el("h4", { dir: "auto" }, visible(one.question), el("span", { class: "quiet" }, " right: ", visible(one.answer))),
+    el("h4", { dir: "auto" }, asked(one.question, one.pictures), el("span", { class: "quiet" }, " right: ", visible(one.answer))),
     one.pictures.map((code) => picture(`data:image/png;base64,${code}`)),
     el("ol", {}, one.turns.map((turn) => el("li", {},
       el("span", { class: "turn" }, dot(Number(turn.right), true), `${names[turn.kind] ?? turn.kind}, ${turn.right ? "right" : "wrong"}`),

@@ -96,7 +96,7 @@ function filtersChanged() {
 // --- the three columns ----------------------------------------------------------------------------------------------
 
 function meanRewards(entry) {
-  return KINDS.map((_, k) => {
+  return entry.means ??= KINDS.map((_, k) => {
     const rewards = entry.groups.filter((g) => g[0] === k).flatMap((g) => g[3]);
     return rewards.length ? rewards.reduce((sum, x) => sum + x, 0) / rewards.length : null;
   });
@@ -124,9 +124,9 @@ function groupButton(entry, place, full, found) {
   const right = rewards.filter((x) => x >= data.right_at).length;
   const uses = full.groups.filter((g) => g.about?.some((a) => a.id?.startsWith(`${entry.step}.${place}.`))).length;
   const note = [dropped ? "dropped" : "", uses ? `→ ${uses}` : ""].filter(Boolean).join(" · ");
-  const told = `${KINDS[kind]}: ${visible(full.groups[place].question.slice(0, 200))}; ${right} of ${rewards.length} right` + (dropped ? `; dropped: ${full.groups[place].dropped}` : "") + (uses ? `; became ${plural(uses, "problem")}` : "");
+  const told = `${KINDS[kind]}: ${asked(full.groups[place].question, full.groups[place].pictures, 200)}; ${right} of ${rewards.length} right` + (dropped ? `; dropped: ${full.groups[place].dropped}` : "") + (uses ? `; became ${plural(uses, "problem")}` : "");
   return el("button", { class: `group${dropped ? " flat" : ""}`, "aria-label": told, "aria-current": place === state.group ? "true" : null, onclick: () => go({ group: place, response: null }) },
-    el("span", { class: "question" }, visible(full.groups[place].question.slice(0, 200))),
+    el("span", { class: "question" }, asked(full.groups[place].question, full.groups[place].pictures, 200)),
     el("span", { class: "dots" }, rewards.map((x, i) => {
       const mark = dot(x, !(flags[i] & 1));
       if (filtering() && !found.includes(i)) mark.classList.add("away");
@@ -146,11 +146,14 @@ async function drawStep() {
     const places = entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k && (!filtering() || found[place].length));
     return places.length ? [el("h3", {}, kind, el("span", { class: "quiet" }, plural(places.length, "group"))), places.map((place) => groupButton(entry, place, full, found[place]))] : [];
   });
+  const [inGroups, inResponses] = [shownParts.groups, shownParts.responses].map((part) => part.contains(document.activeElement));
   replace(shownParts.groups, el("h2", {}, `Step ${entry.step}`), listed.length ? listed : el("p", { class: "quiet" }, "Nothing in this step passes the filters."));
-  shownParts.order = [...shownParts.groups.querySelectorAll("button.group")];
   shownParts.places = KINDS.flatMap((_, k) => entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k && (!filtering() || found[place].length)));
   drawGroup(entry, full, found);
   for (const list of [shownParts.groups, shownParts.stepList]) list.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  // What had the focus is made anew; who walks by keyboard goes on where they were, or where the link led.
+  if (inGroups) shownParts.groups.querySelector("[aria-current=true]")?.focus();
+  else if (inResponses && state.response === null) shownParts.responses.querySelector("h2")?.focus();
 }
 
 function pressed(options, chosen, pick, label) {
@@ -197,7 +200,7 @@ function drawGroup(entry, full, found) {
     el("div", { class: "asked" },
       el("p", { class: "tags" }, el("span", { class: "tag" }, group.kind), el("span", { class: "quiet" }, `step ${entry.step}, group ${state.group}`),
         group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, nothing to learn`), visits(entry, state.group)),
-      el("h2", { dir: "auto", class: "question" }, visible(group.question.slice(0, MOST_TEXT))),
+      el("h2", { dir: "auto", class: "question", tabindex: "-1" }, asked(group.question, group.pictures, MOST_TEXT)),
       (group.pictures ?? []).map((key) => picture(full.pictures[key])),
       el("p", {}, "right answer: ", el("code", {}, visible(group.answer))),
       group.choices && el("ol", { class: "choices", type: "A" }, group.choices.map((choice) => el("li", {}, visible(choice)))),
@@ -205,7 +208,7 @@ function drawGroup(entry, full, found) {
         el("div", { class: "cards" }, group.about.map((a, i) => aboutCard(entry, full, group, a, i)))),
       opening("the whole prompt", () => el("pre", { class: "said" }, visible(group.prompt))),
       full.shortened && el("p", { class: "warn" }, "Long responses of this step are cut in this page; the record has the whole.")),
-    el("div", { class: "tools" }, el("h3", {}, plural(group.responses.length, "response")), pressed(COLOURS, state.colour, (colour) => { state.colour = colour; remember(false); drawGroup(entry, full, found); }, "colour of tokens")),
+    el("div", { class: "tools" }, el("h3", {}, plural(group.responses.length, "response")), pressed(COLOURS, state.colour, (colour) => colourChanged(colour, entry, full, found), "colour of tokens")),
     legend(state.colour) ?? "",
     el("div", { class: "cards" }, cards));
   if (state.response !== null) {
@@ -213,6 +216,13 @@ function drawGroup(entry, full, found) {
     chosen?.scrollIntoView({ block: "nearest" });
     chosen?.focus({ preventScroll: true });
   }
+}
+
+function colourChanged(colour, ...shown) {
+  state.colour = colour;
+  remember(false);
+  drawGroup(...shown);
+  shownParts.responses.querySelector(".segments [aria-pressed=true]").focus({ preventScroll: true });
 }
 
 // --- moving about ---------------------------------------------------------------------------------------------------
@@ -232,13 +242,7 @@ function go(change, push = true) {
 function moveGroup(by) {
   const at = shownParts.places?.indexOf(state.group) ?? -1, next = shownParts.places?.[at + by];
   if (next !== undefined) {
-    const focus = shownParts.groups.contains(document.activeElement);
     go({ group: next, response: null }, false);
-    Promise.resolve(row(state.step)).then(() => setTimeout(() => {
-      const current = shownParts.groups.querySelector("[aria-current=true]");
-      current?.scrollIntoView({ block: "nearest" });
-      if (focus) current?.focus();
-    }));
   } else if (at >= 0) moveStep(by);
 }
 
@@ -253,7 +257,10 @@ function moveStep(by) {
 
 const KEYS = {
   j: () => moveGroup(1), k: () => moveGroup(-1), ArrowRight: () => moveStep(1), ArrowLeft: () => moveStep(-1),
-  c: () => shownParts.responses.querySelector(".segments [aria-pressed=true]")?.nextSibling?.click() ?? shownParts.responses.querySelector(".segments button")?.click(),
+  c: () => {
+    const pressed = shownParts.responses.querySelector(".segments [aria-pressed=true]");
+    (pressed?.nextSibling ?? pressed?.parentNode.firstChild)?.click();
+  },
   "/": () => shownParts.search.focus(),
 };
 
