@@ -84,7 +84,7 @@ def write_run(folder: Path) -> Path:
         "figures": found, "n": (before.get("skills") or {}).get("n"), "steps": steps, "left_out": left_out,
         "stories": {"before": before.get("examples", []), "after": after.get("examples", [])},
     }
-    scripts = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "rollouts.js", "run.js")
+    scripts = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "filters.js", "rollouts.js", "run.js")
     text = assemble(scripts, f"Run {data['name']}", data, blobs, html_table(plain_rows(found)))
     return write(folder / "report.html", text)
 

@@ -28,7 +28,9 @@ function replace(node, ...children) {
 }
 
 // Characters that do not show, turn the text around them or are half a pair: written out, so that one sees them.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]/gu;
+const CONTROLS = "\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad";
+const TURNING = "\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff";
+const HIDDEN = new RegExp(`[${CONTROLS}${TURNING}\\ud800-\\udfff]`, "gu");
 
 function visible(text) {
   return text.replace(HIDDEN, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
@@ -62,7 +64,8 @@ function readAddress() {
 }
 
 function writeAddress(fields, go) {
-  const words = new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== undefined));
+  const words = new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== "" && value !== null &&
+    value !== undefined));
   const address = "#" + words.toString().replace(/=(?=&|$)/g, "");
   if (address === location.hash) return;
   written = address;
@@ -71,9 +74,11 @@ function writeAddress(fields, go) {
 }
 
 function rows(head, body, given = {}) {
-  const cells = (row, tag) => row.map((cell, i) => el(i ? tag : "th", { scope: i ? null : tag === "th" ? "col" : "row" }, cell));
+  const cells = (row, tag) => row.map((cell, i) => el(i ? tag : "th",
+    { scope: i ? null : tag === "th" ? "col" : "row" }, cell));
   return el("div", { class: "scroll" }, el("table", given,
-    el("thead", {}, el("tr", {}, cells(head, "th"))), el("tbody", {}, body.map((row) => el("tr", {}, cells(row, "td"))))));
+    el("thead", {}, el("tr", {}, cells(head, "th"))), el("tbody", {},
+      body.map((row) => el("tr", {}, cells(row, "td"))))));
 }
 
 function section(title, ...children) {

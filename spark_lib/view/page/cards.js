@@ -30,7 +30,8 @@ function pushClass(push, most) {
 function tokenTitle(response, i) {
   const logprob = response.logprobs[i] ?? NaN, p = Math.exp(logprob), push = response.advantage * response.weight;
   return `log-prob ${minus(logprob.toFixed(3))} (p = ${p.toPrecision(3)})\n` +
-    `advantage × weight ${signed(response.advantage, 3)} × ${response.weight.toPrecision(3)} = ${signed(push * 1e4, 2)}e−4\n` +
+    `advantage × weight ${signed(response.advantage, 3)} × ${response.weight.toPrecision(3)} = ` +
+    `${signed(push * 1e4, 2)}e−4\n` +
     `pull on its own logit, × (1 − p): ${signed(push * (1 - p) * 1e4, 2)}e−4`;
 }
 
@@ -54,9 +55,11 @@ function coloured(response, colour, most, all) {
 
 function tokenTable(response) {
   const push = response.advantage * response.weight;
-  return rows(["token", "log-prob", "p", "advantage × weight", "× (1 − p)"], response.tokens.slice(0, MOST_TOKENS).map((token, i) => {
+  return rows(["token", "log-prob", "p", "advantage × weight", "× (1 − p)"],
+    response.tokens.slice(0, MOST_TOKENS).map((token, i) => {
     const logprob = response.logprobs[i] ?? NaN, p = Math.exp(logprob);
-    return [el("code", {}, visible(token).replace(/\n/g, "↵")), minus(logprob.toFixed(3)), p.toPrecision(3), signed(push * 1e4) + "e−4", signed(push * (1 - p) * 1e4) + "e−4"];
+    return [el("code", {}, visible(token).replace(/\n/g, "↵")), minus(logprob.toFixed(3)), p.toPrecision(3),
+      signed(push * 1e4) + "e−4", signed(push * (1 - p) * 1e4) + "e−4"];
   }), { class: "numbers" });
 }
 
@@ -76,23 +79,27 @@ function verdictWord(response) {
 // colour: plain, logprob or push; most: the hardest push of the step.
 function card(response, about, colour, most) {
   const shape = shapeOf(response.reward, response.finished);
-  const long = response.text.length > MOST_TEXT || (colour !== "plain" && (response.tokens?.length ?? 0) > MOST_TOKENS) ||
+  const long = response.text.length > MOST_TEXT || (colour !== "plain" &&
+    (response.tokens?.length ?? 0) > MOST_TOKENS) ||
     (colour !== "plain" && response.tokens?.some((token) => token.length > MOST_TEXT));
   const body = el("div", {}, coloured(response, colour, most, false));
   const facts = [
-    response.advantage !== undefined && el("span", { title: "how much better than its group, in deviations" }, `advantage ${signed(response.advantage)}`),
+    response.advantage !== undefined && el("span", { title: "how much better than its group, in deviations" },
+      `advantage ${signed(response.advantage)}`),
     el("span", {}, plural(response.count ?? response.tokens.length, "token")),
     !response.finished && el("span", { class: "warn" }, "cut off"),
     verdictWord(response) && el("span", { class: response.verdict === null ? "warn" : null }, verdictWord(response)),
     response.p_yes !== undefined && el("span", {}, `P(Yes) ${response.p_yes.toFixed(3)}`),
   ];
   const whole = response.tokens ? plural(response.tokens.length, "token") : plural(response.text.length, "character");
-  return el("article", { class: `card${about.chosen ? " chosen" : ""}`, tabindex: "-1", id: about.id ? `r-${about.id}` : null, "aria-label": `${about.title ?? "response"}, ${SHAPES[shape]}` },
+  return el("article", { class: `card${about.chosen ? " chosen" : ""}`, tabindex: "-1",
+    id: about.id ? `r-${about.id}` : null, "aria-label": `${about.title ?? "response"}, ${SHAPES[shape]}` },
     el("header", {}, dot(response.reward, response.finished), el("strong", {}, about.word || SHAPES[shape]),
       response.reward > 0 && response.reward < 1 && el("span", {}, `reward ${response.reward.toFixed(2)}`),
       el("span", { class: "id" }, about.title ?? "")),
     body,
-    long && el("button", { class: "more", onclick: (event) => { replace(body, coloured(response, colour, most, true)); event.target.remove(); } }, `show all of it: ${whole}`),
+    long && el("button", { class: "more", onclick: (event) => { replace(body, coloured(response, colour, most, true));
+      event.target.remove(); } }, `show all of it: ${whole}`),
     el("footer", {}, facts),
     about.uses?.length ? el("div", { class: "uses" }, el("span", {}, "became"), about.uses) : null,
     response.tokens && opening("tokens as a table", () => tokenTable(response)));
@@ -102,8 +109,12 @@ function legend(colour) {
   if (colour === "plain") return null;
   const patch = (name, text) => el("span", { class: "patch" }, el("span", { class: `t ${name}` }, " a "), text);
   if (colour === "logprob") {
-    return el("p", { class: "legend" }, "Probability of each token when it was sampled:", SURPRISE.map(([, text], i) => patch(`s${i}`, text)));
+    return el("p", { class: "legend" }, "Probability of each token when it was sampled:",
+      SURPRISE.map(([, text], i) => patch(`s${i}`, text)));
   }
-  return el("p", { class: "legend" }, "Advantage × weight, the same for every token of a response:", patch("n4", "made less likely"), patch("n2", ""), patch("p0", "not moved"), patch("p2", ""), patch("p4", "made more likely"),
-    el("span", { class: "quiet" }, "(the hardest push of the step is darkest; a token that was certain moves little all the same: see the last number on hover)"));
+  return el("p", { class: "legend" }, "Advantage × weight, the same for every token of a response:",
+    patch("n4", "made less likely"), patch("n2", ""), patch("p0", "not moved"), patch("p2", ""),
+    patch("p4", "made more likely"),
+    el("span", { class: "quiet" },
+      "(the hardest push of the step is darkest; what was certain moves little all the same: last number on hover)"));
 }

@@ -1,14 +1,18 @@
 // The frame of every page: a head, and views that the address chooses.
 
 function frame(title, facts, views, help) {
-  const dialog = help && el("dialog", { "aria-label": "keys" }, el("h2", {}, "Keys"), rows(["key", "what it does"], help),
+  const dialog = help && el("dialog", { "aria-label": "keys" }, el("h2", {}, "Keys"),
+    rows(["key", "what it does"], help),
     el("form", { method: "dialog" }, el("button", {}, "close")));
   const host = el("div", { id: "view" });
-  const tabs = Object.keys(views).map((name) => el("a", { href: `#${views[name].address}`, id: `tab-${name}` }, views[name].title));
+  const tabs = Object.keys(views).map((name) => el("a", { href: `#${views[name].address}`, id: `tab-${name}` },
+    views[name].title));
   replace(page,
     el("header", { class: "top" },
-      el("div", {}, el("h1", {}, visible(title)), el("p", { class: "quiet" }, facts.filter(Boolean).map(visible).join("  ·  "))),
-      el("nav", { "aria-label": "views" }, tabs, dialog && el("button", { class: "link", onclick: () => dialog.showModal(), "aria-label": "keys" }, "?"))),
+      el("div", {}, el("h1", {}, visible(title)), el("p", { class: "quiet" },
+        facts.filter(Boolean).map(visible).join("  ·  "))),
+      el("nav", { "aria-label": "views" }, tabs, dialog &&
+        el("button", { class: "link", onclick: () => dialog.showModal(), "aria-label": "keys" }, "?"))),
     host, dialog ?? "", el("p", { id: "live", class: "away-from-eyes", "aria-live": "polite" }));
   let current = null;
   const draw = (again) => {

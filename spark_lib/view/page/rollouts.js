@@ -1,99 +1,4 @@
 // The rollouts of a run: steps, a step's groups, a group's responses.
-// An entry of data.steps is {step, groups: [[kind, dropped, problem, rewards, flags]]}, what the filters need; the texts
-// and tokens of a step are unpacked when it is shown. flags: a digit per response, 1 cut off + 2 verdict unread.
-
-const KINDS = data.kinds;
-const SHOWS = {
-  right: "right", wrong: "wrong", judge: "judge wrong", unread: "verdict unread", cut: "cut off", dropped: "dropped group",
-};
-const COLOURS = { plain: "plain", logprob: "log-prob", push: "advantage × weight" };
-const state = { step: null, group: 0, response: null, colour: "plain", kind: "", show: new Set(), q: "" };
-const unpacked = new Map(); // step -> promise of its row in the record
-let hits = null; // step -> set of "group.response" in which q was found; null without a search
-let shownParts = {};
-
-function row(step) {
-  if (!unpacked.has(step)) {
-    if (unpacked.size > 40) unpacked.delete(unpacked.keys().next().value);
-    unpacked.set(step, unpack(`step-${step}`));
-  }
-  return unpacked.get(step);
-}
-
-// Whether response i of a group passes the filters. g: an entry of data.steps[…].groups
-function passes(step, place, g, i) {
-  const [kind, dropped, , rewards, flags] = g, right = rewards[i] >= data.right_at, flag = Number(flags[i]);
-  if (state.kind && KINDS[kind] !== state.kind) return false;
-  for (const show of state.show) {
-    if (show === "right" && !right) return false;
-    if (show === "wrong" && right) return false;
-    if (show === "judge" && (right || !data.judges.includes(KINDS[kind]))) return false;
-    if (show === "unread" && !(flag & 2)) return false;
-    if (show === "cut" && !(flag & 1)) return false;
-    if (show === "dropped" && !dropped) return false;
-  }
-  return !hits || (hits.get(step)?.has(`${place}.${i}`) ?? false);
-}
-
-// The responses of a step that pass: by group, the numbers of its responses.
-function passing(entry) {
-  return entry.groups.map((g, place) => g[3].map((_, i) => i).filter((i) => passes(entry.step, place, g, i)));
-}
-
-const filtering = () => Boolean(state.kind || state.show.size || hits);
-const nearest = (x) => data.steps.reduce((best, entry) => (Math.abs(entry.step - x) < Math.abs(best.step - x) ? entry : best)).step;
-const entryOf = (step) => data.steps.find((entry) => entry.step === step);
-
-let counts = null; // by step, the responses that pass
-
-function count() {
-  counts = new Map(data.steps.map((entry) => [entry.step, passing(entry).reduce((sum, found) => sum + found.length, 0)]));
-}
-
-// --- search ---------------------------------------------------------------------------------------------------------
-
-let searching = 0;
-
-async function search(q) {
-  const mine = ++searching;
-  state.q = q;
-  if (!q) {
-    hits = null;
-    return filtersChanged();
-  }
-  const wanted = q.toLowerCase(), found = new Map();
-  for (const [done, entry] of data.steps.entries()) {
-    const { groups } = await (unpacked.get(entry.step) ?? unpack(`step-${entry.step}`));
-    if (mine !== searching) return;
-    const places = new Set();
-    groups.forEach((group, place) => group.responses.forEach((r, i) => {
-      if (group.prompt.toLowerCase().includes(wanted) || r.text.toLowerCase().includes(wanted)) places.add(`${place}.${i}`);
-    }));
-    found.set(entry.step, places);
-    if (done % 20 === 19) shownParts.count.textContent = `searching: ${done + 1} of ${data.steps.length} steps`;
-  }
-  hits = found;
-  filtersChanged();
-}
-
-function filtersChanged() {
-  count();
-  for (const entry of data.steps) {
-    const button = shownParts.stepButtons.get(entry.step), n = counts.get(entry.step);
-    button.parentNode.hidden = filtering() && !n && entry.step !== state.step;
-    button.lastChild.textContent = filtering() ? grouped(n) : "";
-  }
-  const all = data.steps.reduce((sum, entry) => sum + entry.groups.reduce((s, g) => s + g[3].length, 0), 0);
-  const n = [...counts.values()].reduce((sum, x) => sum + x, 0);
-  shownParts.count.textContent = filtering() ? `${grouped(n)} of ${plural(all, "response")}` : plural(all, "response");
-  for (const [name, chip] of shownParts.chips) chip.setAttribute("aria-pressed", state.show.has(name));
-  for (const [name, chip] of shownParts.kinds) chip.setAttribute("aria-pressed", state.kind === name);
-  if (shownParts.search.value !== state.q) shownParts.search.value = state.q;
-  remember(false);
-  drawStep();
-}
-
-// --- the three columns ----------------------------------------------------------------------------------------------
 
 function meanRewards(entry) {
   return entry.means ??= KINDS.map((_, k) => {
@@ -109,14 +14,18 @@ function stepButton(entry) {
     svg("rect", { class: `bar k${k}`, x: k * 12, y: 18 - 18 * mean, width: 9, height: 18 * mean }),
   ]);
   const told = means.map((mean, k) => mean !== null && `${KINDS[k]} ${mean.toFixed(2)}`).filter(Boolean).join(", ");
-  return el("button", { class: "step", onclick: () => go({ step: entry.step, group: 0, response: null }), "aria-label": `step ${entry.step}: mean reward ${told}`, title: told },
-    el("span", {}, `step ${entry.step}`), svg("svg", { width: 48, height: 18, "aria-hidden": "true" }, columns), el("span", { class: "found" }));
+  return el("button", { class: "step", onclick: () => go({ step: entry.step, group: 0, response: null }),
+    "aria-label": `step ${entry.step}: mean reward ${told}`, title: told },
+    el("span", {}, `step ${entry.step}`), svg("svg", { width: 48, height: 18, "aria-hidden": "true" }, columns),
+      el("span", { class: "found" }));
 }
 
 // The rewards of all steps as a small curve, with the shown step marked; a click goes to the step that is nearest.
 function smallCurve() {
-  const series = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`, points: data.steps.map((entry) => [entry.step, meanRewards(entry)[k]]).filter(([, y]) => y !== null) }));
-  return lines(series, { title: "mean reward by kind, step by step", hideTitle: true, small: true, width: 176, height: 92, y: [0, 1], mark: state.step, onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
+  const series = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`,
+    points: data.steps.map((entry) => [entry.step, meanRewards(entry)[k]]).filter(([, y]) => y !== null) }));
+  return lines(series, { title: "mean reward by kind, step by step", hideTitle: true, small: true, width: 176,
+    height: 92, y: [0, 1], mark: state.step, onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
 }
 
 function groupButton(entry, place, full, found) {
@@ -124,9 +33,12 @@ function groupButton(entry, place, full, found) {
   const right = rewards.filter((x) => x >= data.right_at).length;
   const uses = full.groups.filter((g) => g.about?.some((a) => a.id?.startsWith(`${entry.step}.${place}.`))).length;
   const note = [dropped ? "dropped" : "", uses ? `→ ${uses}` : ""].filter(Boolean).join(" · ");
-  const told = `${KINDS[kind]}: ${asked(full.groups[place].question, full.groups[place].pictures, 200)}; ${right} of ${rewards.length} right` + (dropped ? `; dropped: ${full.groups[place].dropped}` : "") + (uses ? `; became ${plural(uses, "problem")}` : "");
-  return el("button", { class: `group${dropped ? " flat" : ""}`, "aria-label": told, "aria-current": place === state.group ? "true" : null, onclick: () => go({ group: place, response: null }) },
-    el("span", { class: "question" }, asked(full.groups[place].question, full.groups[place].pictures, 200)),
+  const question = asked(full.groups[place].question, full.groups[place].pictures, 200);
+  const told = `${KINDS[kind]}: ${question}; ${right} of ${rewards.length} right` +
+    (dropped ? `; dropped: ${full.groups[place].dropped}` : "") + (uses ? `; became ${plural(uses, "problem")}` : "");
+  return el("button", { class: `group${dropped ? " flat" : ""}`, "aria-label": told,
+    "aria-current": place === state.group ? "true" : null, onclick: () => go({ group: place, response: null }) },
+    el("span", { class: "question" }, question),
     el("span", { class: "dots" }, rewards.map((x, i) => {
       const mark = dot(x, !(flags[i] & 1));
       if (filtering() && !found.includes(i)) mark.classList.add("away");
@@ -137,44 +49,58 @@ function groupButton(entry, place, full, found) {
 async function drawStep() {
   const entry = entryOf(state.step);
   if (!entry) return;
-  for (const [step, button] of shownParts.stepButtons) button.setAttribute("aria-current", step === state.step ? "true" : "false");
+  for (const [step, button] of shownParts.stepButtons) button.setAttribute("aria-current",
+    step === state.step ? "true" : "false");
   replace(shownParts.curve, data.steps.length > 1 ? smallCurve() : null);
-  const full = await row(entry.step).catch((error) => replace(shownParts.responses, el("p", { class: "warn" }, error.message)));
+  const full = await row(entry.step).catch((error) => replace(shownParts.responses,
+    el("p", { class: "warn" }, error.message)));
   if (!full || state.step !== entry.step) return;
   const found = passing(entry);
   const listed = KINDS.flatMap((kind, k) => {
-    const places = entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k && (!filtering() || found[place].length));
-    return places.length ? [el("h3", {}, kind, el("span", { class: "quiet" }, plural(places.length, "group"))), places.map((place) => groupButton(entry, place, full, found[place]))] : [];
+    const places = entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k &&
+      (!filtering() || found[place].length));
+    return places.length ? [el("h3", {}, kind, el("span", { class: "quiet" }, plural(places.length, "group"))),
+      places.map((place) => groupButton(entry, place, full, found[place]))] : [];
   });
-  const [inGroups, inResponses] = [shownParts.groups, shownParts.responses].map((part) => part.contains(document.activeElement));
-  replace(shownParts.groups, el("h2", {}, `Step ${entry.step}`), listed.length ? listed : el("p", { class: "quiet" }, "Nothing in this step passes the filters."));
-  shownParts.places = KINDS.flatMap((_, k) => entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k && (!filtering() || found[place].length)));
+  const [inGroups, inResponses] = [shownParts.groups, shownParts.responses].map((part) =>
+    part.contains(document.activeElement));
+  replace(shownParts.groups, el("h2", {}, `Step ${entry.step}`),
+    listed.length ? listed : el("p", { class: "quiet" }, "Nothing in this step passes the filters."));
+  shownParts.places = KINDS.flatMap((_, k) => entry.groups.map((_, place) => place).filter((place) =>
+    entry.groups[place][0] === k && (!filtering() || found[place].length)));
   drawGroup(entry, full, found);
-  for (const list of [shownParts.groups, shownParts.stepList]) list.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  for (const list of [shownParts.groups, shownParts.stepList]) list.querySelector(
+    "[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   // What had the focus is made anew; who walks by keyboard goes on where they were, or where the link led.
   if (inGroups) shownParts.groups.querySelector("[aria-current=true]")?.focus();
   else if (inResponses && state.response === null) shownParts.responses.querySelector("h2")?.focus();
 }
 
 function pressed(options, chosen, pick, label) {
-  return el("div", { class: "segments", role: "group", "aria-label": label }, Object.entries(options).map(([value, text]) =>
+  return el("div", { class: "segments", role: "group", "aria-label": label },
+    Object.entries(options).map(([value, text]) =>
     el("button", { "aria-pressed": String(value === chosen), onclick: () => pick(value) }, text)));
 }
 
 // A button that leads to a group: its kind, its number, its marks.
 function link(step, place, word) {
   const [kind, , , rewards, flags] = entryOf(step).groups[place];
-  return el("button", { class: "link", onclick: () => go({ step, group: place, response: null }), "aria-label": `${word ?? ""} ${KINDS[kind]} problem ${step}.${place}, ${rewards.filter((x) => x >= data.right_at).length} of ${rewards.length} right` },
-    `${word ?? KINDS[kind]} ${step}.${place}`, el("span", { class: "dots" }, rewards.map((x, i) => dot(x, !(flags[i] & 1)))));
+  const right = rewards.filter((x) => x >= data.right_at).length;
+  return el("button", { class: "link", onclick: () => go({ step, group: place, response: null }),
+    "aria-label": `${word ?? ""} ${KINDS[kind]} problem ${step}.${place}, ${right} of ${rewards.length} right` },
+    `${word ?? KINDS[kind]} ${step}.${place}`,
+    el("span", { class: "dots" }, rewards.map((x, i) => dot(x, !(flags[i] & 1)))));
 }
 
 function visits(entry, place) {
   const [kind, , problem] = entry.groups[place];
   if (KINDS[kind] !== "solve") return [];
-  const all = data.steps.flatMap((one) => one.groups.map((g, p) => [one.step, p, g]).filter(([, , g]) => KINDS[g[0]] === "solve" && g[2] === problem));
+  const all = data.steps.flatMap((one) => one.groups.map((g, p) => [one.step, p, g]).filter(([, , g]) =>
+    KINDS[g[0]] === "solve" && g[2] === problem));
   const at = all.findIndex(([step, p]) => step === entry.step && p === place);
   const [before, after] = [all[at - 1], all[at + 1]];
-  return [before && link(before[0], before[1], "← visited before:"), after && link(after[0], after[1], "visited again: →")];
+  return [before && link(before[0], before[1], "← visited before:"),
+    after && link(after[0], after[1], "visited again: →")];
 }
 
 function aboutCard(entry, full, group, a, i) {
@@ -182,8 +108,10 @@ function aboutCard(entry, full, group, a, i) {
   const [, place, number] = (a.id ?? "").split(".").map(Number);
   const shown = a.id ? full.groups[place].responses[number] : a;
   const head = [el("span", {}, letter), dot(shown.reward, true), el("strong", {}, SHAPES[shapeOf(shown.reward, true)])];
-  const back = a.id ? el("button", { class: "link", onclick: () => go({ group: place, response: number }) }, `rollout ${a.id}`) : el("span", { class: "quiet" }, "the starting model's");
-  return el("article", { class: "card judged" }, el("header", {}, head, back), el("div", { class: "said", dir: "auto" }, visible(shown.text.slice(0, MOST_TEXT))));
+  const back = a.id ? el("button", { class: "link", onclick: () => go({ group: place, response: number }) },
+    `rollout ${a.id}`) : el("span", { class: "quiet" }, "the starting model's");
+  return el("article", { class: "card judged" }, el("header", {}, head, back),
+    el("div", { class: "said", dir: "auto" }, visible(shown.text.slice(0, MOST_TEXT))));
 }
 
 function drawGroup(entry, full, found) {
@@ -191,24 +119,34 @@ function drawGroup(entry, full, found) {
   if (!group) return replace(shownParts.responses, el("p", { class: "quiet" }, "There is no such group in this step."));
   const most = Math.max(...full.groups.flatMap((g) => g.responses.map((r) => Math.abs(r.advantage * r.weight))));
   const cards = group.responses.map((r, i) => {
-    const uses = full.groups.map((_, place) => place).filter((place) => full.groups[place].about?.some((a) => a.id === r.id));
-    const made = card(r, { id: r.id, title: r.id, chosen: state.response === i, uses: uses.map((place) => link(entry.step, place)) }, state.colour, most);
+    const uses = full.groups.map((_, place) => place).filter((place) =>
+      full.groups[place].about?.some((a) => a.id === r.id));
+    const made = card(r, { id: r.id, title: r.id, chosen: state.response === i,
+      uses: uses.map((place) => link(entry.step, place)) }, state.colour, most);
     if (filtering() && !found[state.group].includes(i)) made.classList.add("away");
     return made;
   });
   replace(shownParts.responses,
     el("div", { class: "asked" },
-      el("p", { class: "tags" }, el("span", { class: "tag" }, group.kind), el("span", { class: "quiet" }, `step ${entry.step}, group ${state.group}`),
-        group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, nothing to learn`), visits(entry, state.group)),
+      el("p", { class: "tags" }, el("span", { class: "tag" }, group.kind),
+        el("span", { class: "quiet" }, `step ${entry.step}, group ${state.group}`),
+        group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, nothing to learn`),
+          visits(entry, state.group)),
       el("h2", { dir: "auto", class: "question", tabindex: "-1" }, asked(group.question, group.pictures, MOST_TEXT)),
       (group.pictures ?? []).map((key) => picture(full.pictures[key])),
       el("p", {}, "right answer: ", el("code", {}, visible(group.answer))),
-      group.choices && el("ol", { class: "choices", type: "A" }, group.choices.map((choice) => el("li", {}, visible(choice)))),
-      group.about && el("div", { class: "about" }, el("h3", {}, group.kind === "reflect" ? "Reflects on" : "What was judged", el("span", { class: "quiet" }, group.view === "trace" ? "shown with its whole trace" : "only its answer was shown")),
+      group.choices && el("ol", { class: "choices", type: "A" },
+        group.choices.map((choice) => el("li", {}, visible(choice)))),
+      group.about && el("div", { class: "about" }, el("h3", {},
+        group.kind === "reflect" ? "Reflects on" : "What was judged",
+        el("span", { class: "quiet" }, group.view === "trace" ? "shown with its whole trace"
+        : "only its answer was shown")),
         el("div", { class: "cards" }, group.about.map((a, i) => aboutCard(entry, full, group, a, i)))),
       opening("the whole prompt", () => el("pre", { class: "said" }, visible(group.prompt))),
-      full.shortened && el("p", { class: "warn" }, "Long responses of this step are cut in this page; the record has the whole.")),
-    el("div", { class: "tools" }, el("h3", {}, plural(group.responses.length, "response")), pressed(COLOURS, state.colour, (colour) => colourChanged(colour, entry, full, found), "colour of tokens")),
+      full.shortened && el("p", { class: "warn" },
+        "Long responses of this step are cut in this page; the record has the whole.")),
+    el("div", { class: "tools" }, el("h3", {}, plural(group.responses.length, "response")),
+      pressed(COLOURS, state.colour, (colour) => colourChanged(colour, entry, full, found), "colour of tokens")),
     legend(state.colour) ?? "",
     el("div", { class: "cards" }, cards));
   if (state.response !== null) {
@@ -228,7 +166,9 @@ function colourChanged(colour, ...shown) {
 // --- moving about ---------------------------------------------------------------------------------------------------
 
 function remember(push) {
-  writeAddress({ step: state.step, group: state.group, response: state.response, colour: state.colour === "plain" ? "" : state.colour, kind: state.kind, show: [...state.show].join(","), q: state.q }, push);
+  writeAddress({ step: state.step, group: state.group, response: state.response,
+    colour: state.colour === "plain" ? "" : state.colour, kind: state.kind, show: [...state.show].join(","),
+    q: state.q }, push);
 }
 
 function go(change, push = true) {
@@ -236,7 +176,8 @@ function go(change, push = true) {
   remember(push);
   drawStep();
   say(`step ${state.step}, group ${state.group}` + (state.response === null ? "" : `, response ${state.response}`));
-  if ("group" in change && matchMedia("(max-width: 820px)").matches && change.response == null && change.step === undefined) shownParts.responses.scrollIntoView();
+  if ("group" in change && matchMedia("(max-width: 820px)").matches && change.response == null &&
+    change.step === undefined) shownParts.responses.scrollIntoView();
 }
 
 function moveGroup(by) {
@@ -247,7 +188,8 @@ function moveGroup(by) {
 }
 
 function moveStep(by) {
-  const steps = data.steps.map((entry) => entry.step).filter((step) => step === state.step || !filtering() || counts.get(step));
+  const steps = data.steps.map((entry) => entry.step).filter((step) => step === state.step || !filtering() ||
+    counts.get(step));
   const next = steps[steps.indexOf(state.step) + by];
   if (next === undefined) return;
   const entry = entryOf(next), found = passing(entry);
@@ -282,19 +224,24 @@ function rollouts(host) {
   };
   const present = KINDS.filter((_, k) => data.steps.some((entry) => entry.groups.some((g) => g[0] === k)));
   shownParts = {
-    kinds: new Map(["", ...present].map((kind) => [kind, chip(kind, kind || "all kinds", () => { state.kind = kind; filtersChanged(); })])),
+    kinds: new Map(["", ...present].map((kind) => [kind,
+      chip(kind, kind || "all kinds", () => { state.kind = kind; filtersChanged(); })])),
     chips: new Map(Object.entries(SHOWS).map(([name, text]) => [name, chip(name, text, toggleShow(name))])),
-    search: el("input", { type: "search", placeholder: "search in texts", "aria-label": "search in prompts and responses", onchange: (event) => search(event.target.value.trim()) }),
+    search: el("input", { type: "search", placeholder: "search in texts",
+      "aria-label": "search in prompts and responses", onchange: (event) => search(event.target.value.trim()) }),
     count: el("output", { class: "count" }),
     stepButtons: new Map(data.steps.map((entry) => [entry.step, stepButton(entry)])),
-    steps: el("nav", { class: "steps", "aria-label": "steps" }), groups: el("div", { class: "groups", role: "region", "aria-label": "groups of the step" }), responses: el("main", { class: "responses", "aria-label": "responses of the group" }),
+    steps: el("nav", { class: "steps", "aria-label": "steps" }),
+      groups: el("div", { class: "groups", role: "region", "aria-label": "groups of the step" }),
+      responses: el("main", { class: "responses", "aria-label": "responses of the group" }),
   };
   shownParts.stepList = el("ol", {}, [...shownParts.stepButtons.values()].map((button) => el("li", {}, button)));
   shownParts.curve = el("div", { class: "small" });
   replace(shownParts.steps, shownParts.curve, shownParts.stepList);
   replace(host,
     el("div", { class: "filters", role: "search" },
-      el("div", { class: "chips", role: "group", "aria-label": "kind" }, [...shownParts.kinds.values()]), el("div", { class: "chips", role: "group", "aria-label": "marks" }, [...shownParts.chips.values()]),
+      el("div", { class: "chips", role: "group", "aria-label": "kind" }, [...shownParts.kinds.values()]),
+        el("div", { class: "chips", role: "group", "aria-label": "marks" }, [...shownParts.chips.values()]),
       shownParts.search, shownParts.count),
     data.left_out && el("p", { class: "notice" }, data.left_out),
     el("div", { class: "columns" }, shownParts.steps, shownParts.groups, shownParts.responses));
