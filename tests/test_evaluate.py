@@ -16,8 +16,9 @@ from conftest import BENCHMARK_FIXTURES, two_processes
 
 import evaluate
 from spark_lib import prompts
-from spark_lib.config import Config, ConfigError, Evaluation, help_text, leaves, load_evaluation
+from spark_lib.config import Config, ConfigError
 from spark_lib.evaluation import benchmarks
+from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.problem import Problem
 
 REPO = Path(__file__).parents[1]
@@ -70,13 +71,6 @@ def test_settings_of_a_command_line():
         model="runs/a", seeds=[1, 2], limit=None
     )
     assert load_evaluation(["model=runs/a"]) == Evaluation(model="runs/a") and load_evaluation([]).model is None
-
-
-def test_help_lists_every_key():
-    text = help_text(Evaluation)
-    assert "python evaluate.py" in text and "train.py [config" not in text
-    for name, f in leaves(Evaluation).items():
-        assert f"\n  {name} = " in text and f.metadata["meaning"] in text
 
 
 def test_a_run_is_evaluated_as_it_was_trained(tmp_path):

@@ -8,8 +8,6 @@
     tts         accuracy after 0, 1, 2 ... rounds of judging the own answer and reflecting on it
 """
 
-from collections.abc import Callable, Iterable
-
 from spark_lib import seeds
 from spark_lib.evaluation import metrics
 from spark_lib.model import vision
@@ -19,7 +17,6 @@ from spark_lib.reflect import Sampler, judge_and_reflect
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 
-Marks = list[tuple[int, float]]  # the place of the held-out problem, and what counts for it
 PER_PROBLEM = 4  # responses from which the candidates of the judge problems are taken
 
 
@@ -39,61 +36,65 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
 
 
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
-    """{"skills": the figures above as fractions (None where there was nothing to measure), "intervals": their 95 %
-    bootstrap intervals, "examples": some problems with everything that was said about them}. Without problems,
-    {"skills": None, "intervals": None, "examples": []}."""
+    """{"skills": the figures above as fractions (None where there was nothing to measure), "marks": by skill, whether
+    each held-out problem was right (1 or 0), so that two runs can be compared problem by problem, "intervals": of the
+    skills, under the same names, "examples": some problems with everything that was said about them}. Without problems,
+    {"skills": None, "marks": {}, …}."""
     if not problems:
-        return {"skills": None, "intervals": None, "examples": []}
+        return {"skills": None, "marks": {}, "intervals": None, "examples": []}
     judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
               for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
     view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
     history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
     verdicts = [group[0] for group in roll(judged, 1, "verdicts")]
-    places = [row["problem"] for row in judge_rows]
-    of_kind = {kind: [(i, r) for i, r in zip(places, verdicts) if r.problem.kind == kind]
-               for kind in ("pointwise", "pairwise", "reflect")}
+    of_kind = {kind: [r for r in verdicts if r.problem.kind == kind] for kind in ("pointwise", "pairwise", "reflect")}
+    recalls = [accuracy([r for r in of_kind["pointwise"] if r.problem.answer == gold]) for gold in ("Yes", "No")]
     right_at = config.recycle.right_at
-
-    def right(pairs: Iterable[tuple[int, Rollout]], at: float = right_at) -> Marks:
-        return [(i, r.reward >= at) for i, r in pairs]
-
-    def says(word: str, kind: str) -> Marks:
-        return [(i, said(word, [r])) for i, r in of_kind[kind]]
-
-    marks = {
-        "solve": right(enumerate(answers)), "pointwise": balanced(of_kind["pointwise"]),
-        "pairwise": right(of_kind["pairwise"], 1.0), "reflection": right(of_kind["reflect"]),
-        "tts": [right(enumerate(round_)) for round_ in history],
-        "yes_rate": says("Yes", "pointwise"), "a_rate": says("A", "pairwise"),
+    skills = {
+        "solve": accuracy(answers, right_at),
+        "pointwise": None if None in recalls else sum(recalls) / 2,
+        "pairwise": accuracy(of_kind["pairwise"]),
+        "reflection": accuracy(of_kind["reflect"], right_at),
+        "tts": [accuracy(round_, right_at) for round_ in history],
+        "yes_rate": said("Yes", of_kind["pointwise"]),
+        "a_rate": said("A", of_kind["pairwise"]),
+        "n": len(problems),
     }
+    asked = {"solve": answers, "reflection": of_kind["reflect"], **{k: of_kind[k] for k in ("pointwise", "pairwise")}}
+    asked |= {f"tts.{k}": round_ for k, round_ in enumerate(history)}
+    marks = {name: [int(r.reward >= right_at) for r in rollouts] for name, rollouts in asked.items()}
+    places = {kind: [row["problem"] for row in judge_rows if row["kind"] == kind] for kind in of_kind}
+    intervals = {
+        "solve": interval(marks["solve"]),
+        "pointwise": interval(balanced(of_kind["pointwise"]), places["pointwise"]),
+        "pairwise": interval(marks["pairwise"], places["pairwise"]),
+        "reflection": interval(marks["reflection"], places["reflect"]),
+        "tts": [interval(marks[f"tts.{k}"]) for k in range(len(history))],
+        "yes_rate": interval([said("Yes", [r]) for r in of_kind["pointwise"]], places["pointwise"]),
+        "a_rate": interval([said("A", [r]) for r in of_kind["pairwise"]], places["pairwise"]),
+    }
+    return {"skills": skills, "marks": marks, "intervals": intervals, "examples": examples(turns, right_at)}
 
-    def each(figure: Callable[[Marks], object]) -> dict:
-        return {name: [figure(one) for one in given] if name == "tts" else figure(given)
-                for name, given in marks.items()}
 
-    skills = each(lambda given: metrics.mean([mark for _, mark in given])) | {"n": len(problems)}
-    return {"skills": skills, "intervals": each(lambda given: interval(given, len(problems))),
-            "examples": examples(turns, right_at)}
-
-
-def balanced(judgements: list[tuple[int, Rollout]]) -> Marks:
-    """Marks whose mean is the balanced accuracy: of the rarer gold each counts for more. None without both."""
-    gold = [r.problem.answer for _, r in judgements]
+def balanced(judgements: list[Rollout]) -> list[float]:
+    """Marks whose mean is the balanced accuracy: a right verdict of the rarer gold counts for more. None without both
+    golds."""
+    gold = [r.problem.answer for r in judgements]
     if len(set(gold)) < 2:
         return []
-    return [(i, (r.reward == 1) * len(gold) / (2 * gold.count(r.problem.answer))) for i, r in judgements]
+    return [(r.reward == 1) * len(gold) / (2 * gold.count(r.problem.answer)) for r in judgements]
 
 
-def interval(marks: Marks, n: int) -> list[float] | None:
-    """95 % bootstrap interval of the marks' mean, drawing from the n held-out problems with all marks about each."""
+def interval(marks: list[float], places: list[int] | None = None) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the marks' mean; None of no marks. places: the held-out problem that each mark is
+    about, where it is not one each: all marks about a problem are drawn together."""
     if not marks:
         return None
-    tally = [[0.0, 0] for _ in range(n)]
-    for place, mark in marks:
-        tally[place][0] += mark
-        tally[place][1] += 1
-    return list(metrics.bootstrap(tally, resamples=2000))
+    tally: dict[int, list[float]] = {}
+    for place, mark in zip(places or range(len(marks)), marks, strict=True):
+        tally.setdefault(place, []).append(mark)
+    return metrics.bootstrap([(sum(own), len(own)) for own in tally.values()], resamples=2000)
 
 
 def examples(turns: list[list[Rollout]], right_at: float) -> list[dict]:
@@ -115,3 +116,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
     first = turns[0].problem
     pictures = [vision.thumbnail(image) for image in vision.images_of(first)]
     return {"question": first.meta["question"], "answer": first.answer, "turns": told, "pictures": pictures}
+
+
+def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:
+    """Share of rewards that reach `right_at`."""
+    return sum(r.reward >= right_at for r in rollouts) / len(rollouts) if rollouts else None

@@ -16,7 +16,7 @@ LISTS = {
     "accuracy, greedy": {"stage": "answers"}, "no answer": {"stage": "answers", "mark": "wrong"},
     "mean@": {"stage": "samples"}, "pass@": {"stage": "samples"}, "majority vote": {"stage": "samples"},
     "accuracy, both orders": {"stage": "choose"}, "same answer in both": {"stage": "choose"},
-    "says A": {"stage": "choose", "says": "A"}, "accuracy": {"stage": ALONE}, "balanced accuracy": {"stage": ALONE},
+    "says A": {"stage": "choose", "says": "A"}, "tournament": {"stage": "duels"}, "accuracy": {"stage": ALONE}, "balanced accuracy": {"stage": ALONE},
     "says Yes": {"stage": ALONE, "says": "Yes"}, "Yes": {"stage": ALONE, "says": "Yes"},
     "No": {"stage": ALONE, "says": "No"}, "wrong answers fixed": {"stage": "reflect", "first": "wrong"},
     "right answers broken": {"stage": "reflect", "first": "right"},

@@ -51,7 +51,8 @@ def rows_trained(groups: list[list[Rollout]], config) -> dict[int, object]:
     themselves), so that advantages and weights are the ones used."""
     parts = [groups]
     if config.schedule == "alternate":
-        parts = [groups[: config.problems_per_step], groups[config.problems_per_step :]]
+        judged = next((i for i, group in enumerate(groups) if "candidates" in group[0].problem.meta), len(groups))
+        parts = [groups[:judged], groups[judged:]]
     found = {}
     for part in parts:
         rows = {id(row.responses[0]): row for row in rows_of_groups(part, config)}
@@ -81,6 +82,8 @@ def group_row(group: list[Rollout], trained, names: dict[int, str], spell: Spell
         one = {"id": names[id(r)], "text": r.text, "finished": r.finished, "reward": r.reward}
         if problem.kind in VERDICTS:
             one["verdict"] = verdict(r)
+        if r.truth is not None:
+            one["truth"] = r.truth
         one["advantage"] = round(trained.advantages[i], 4) if trained else 0.0
         one["weight"] = float(f"{trained.weights[i]:.4g}") if trained else 0.0
         one["tokens"] = [spell(token) for token in r.response_ids]

@@ -63,6 +63,7 @@ def test_the_documentation_names_every_key(groups, config, tokenizer):
     assert tables == ["step", "group", "response"]
     listed = {name: set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", part, re.MULTILINE))))
               for name, part in zip(tables, text.split("| of a")[1:])}
+    groups[0][0].truth = 1.0
     groups[0][0].problem = replace(groups[0][0].problem, image=Image.new("RGB", (8, 8)), choices=("x", "y"))
     row = step_row(0, groups, config, speller(tokenizer))
     assert listed["step"] == set(row)

@@ -73,7 +73,7 @@ function diagram(set, place, width) {
 }
 
 function tokensChart(set, place, width) {
-  const kinds = { tts: "k3", best_of_n: "k1", weighted_vote: "k2", majority_vote: "k0" };
+  const kinds = { tts: "k3", best_of_n: "k1", weighted_vote: "k2", majority_vote: "k0", tournament: "k4" };
   const series = Object.entries(set.curves).map(([name, one]) =>
     ({ name: one.label, kind: kinds[name], dots: true, points: one.tokens.map((t, i) => [t, one.accuracy[i]]) }));
   const all = series.flatMap((one) => one.points.map((p) => p[1])),

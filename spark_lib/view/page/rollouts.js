@@ -134,7 +134,7 @@ function drawGroup(entry, full, found) {
           visits(entry, state.group)),
       el("h2", { dir: "auto", class: "question", tabindex: "-1" }, asked(group.question, group.pictures, MOST_TEXT)),
       (group.pictures ?? []).map((key) => picture(full.pictures[key])),
-      el("p", {}, "right answer: ", el("code", {}, visible(group.answer))),
+      el("p", {}, "right answer: ", group.answer ? el("code", {}, visible(group.answer)) : "nothing was called right"),
       group.choices && el("ol", { class: "choices", type: "A" },
         group.choices.map((choice) => el("li", {}, visible(choice)))),
       group.about && el("div", { class: "about" }, el("h3", {},
