@@ -89,7 +89,8 @@ function card(response, about, colour, most) {
     el("span", {}, plural(response.count ?? response.tokens.length, "token")),
     !response.finished && el("span", { class: "warn" }, "cut off"),
     verdictWord(response) && el("span", { class: response.verdict === null ? "warn" : null }, verdictWord(response)),
-    response.truth !== undefined && el("span", {}, `the verifier says ${response.truth >= data.right_at ? "right" : "wrong"}`),
+    response.truth !== undefined &&
+      el("span", {}, `the verifier says ${response.truth >= data.right_at ? "right" : "wrong"}`),
     response.p_yes !== undefined && el("span", {}, `P(Yes) ${response.p_yes.toFixed(3)}`),
   ];
   const whole = response.tokens ? plural(response.tokens.length, "token") : plural(response.text.length, "character");

@@ -1,6 +1,6 @@
 // What of the rollouts is shown: the state that the address holds, and the filters.
-// An entry of data.steps is {step, groups: [[kind, dropped, problem, rewards, flags]]}, what the filters need; texts and
-// tokens of a step are unpacked when it is shown. flags: a digit per response, 1 cut off + 2 verdict unread.
+// An entry of data.steps is {step, groups: [[kind, dropped, problem, rewards, flags]]}, what the filters need; texts
+// and tokens of a step are unpacked when it is shown. flags: a digit per response, 1 cut off + 2 verdict unread.
 
 const KINDS = data.kinds;
 const SHOWS = {
