@@ -35,12 +35,15 @@ def write_evaluation(folder: Path) -> Path:
         name, seed, stage = STAGE.fullmatch(row["stage"]).group("set", "seed", "stage")
         by_set.setdefault(name, []).append((row, seed, stage))
     found = {name: sets.get(name, results) for name in by_set}
-    budget = (page.LIMIT - page.ROOM - len(json.dumps(pictures))) // max(1, len(by_set))
-    packed = {name: fitting(said, budget) for name, said in by_set.items()}
-    cut = [f"{name}: {count:,} of {sum_:,} problems" for name, (_, count, sum_) in packed.items() if count < sum_]
+    room = (page.LIMIT - page.ROOM) // max(1, len(by_set))
+    packed = {name: fitting(said, pictures, room) for name, said in by_set.items()}
+    cut = [f"{name}: {len(shown):,} of {total:,} problems" for name, (_, shown, total) in packed.items()
+           if len(shown) < total]
+    seen = {picture for _, shown, _ in packed.values() for problem in shown for picture in problem[1:]}
     data = {
         "name": folder.resolve().name, "facts": facts(results), "right_at": results["settings"]["right_at"],
-        "pictures": pictures, "sets": [set_row(name, found[name], by_set[name], results) for name in by_set],
+        "pictures": {key: source for key, source in pictures.items() if key in seen},
+        "sets": [set_row(name, found[name], by_set[name], results) for name in by_set],
         "overview": tables.overview_rows(results["benchmarks"], results["average"]) if "average" in results else None,
         "left_out": f"More was said than a page can hold: shown are {'; '.join(cut)}." if cut else "",
     }
@@ -81,18 +84,20 @@ def behind(figure: str) -> dict | None:
     return next((fields for begins, fields in LISTS.items() if figure.startswith(begins)), None)
 
 
-def fitting(said: list[tuple[dict, str | None, str]], room: int) -> tuple[bytes, int, int]:
-    """(packed predictions of as many whole problems as fit `room` bytes, of how many problems, of how many in all)."""
-    places: dict[tuple, int] = {}
-    for row, _, _ in said:
-        places.setdefault(problem_of(row), len(places))
-    count = len(places)
+def fitting(
+    said: list[tuple[dict, str | None, str]], pictures: dict[str, str], room: int
+) -> tuple[bytes, list[tuple], int]:
+    """(packed predictions of as many whole problems as fit `room` bytes with their pictures, these problems, of how
+    many in all)."""
+    problems = list(dict.fromkeys(problem_of(row) for row, _, _ in said))
+    count = len(problems)
     while True:
-        chosen = [one for one in said if places[problem_of(one[0])] < count]
-        blob = packed(chosen, places)
-        if len(blob) * 4 / 3 <= room or not count:
-            return blob, count, len(places)
-        count = int(count * min(0.9, room / (len(blob) * 4 / 3)))
+        shown = {problem: place for place, problem in enumerate(problems[:count])}
+        blob = packed([one for one in said if problem_of(one[0]) in shown], shown)
+        size = len(blob) * 4 / 3 + sum(len(pictures.get(key, "")) for key in {k for p in shown for k in p[1:]})
+        if size <= room or not count:
+            return blob, list(shown), len(problems)
+        count = int(count * min(0.9, room / size))
 
 
 def problem_of(row: dict) -> tuple:
