@@ -22,9 +22,12 @@ function stepButton(entry) {
 
 // The rewards of all steps as a small curve, with the shown step marked; a click goes to the step that is nearest.
 function smallCurve() {
-  const series = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`,
-    points: data.steps.map((entry) => [entry.step, meanRewards(entry)[k]]).filter(([, y]) => y !== null) }));
-  return lines(series, { title: "mean reward by kind, step by step", hideTitle: true, small: true, width: 176,
+  const series = KINDS.map((kind, k) => {
+    const known = data.steps.filter((entry) => meanRewards(entry)[k] !== null);
+    const smoothed = smooth(known.map((entry) => meanRewards(entry)[k]));
+    return { name: kind, kind: `k${k}`, points: known.map((entry, i) => [entry.step, smoothed[i]]) };
+  });
+  return lines(series, { title: "mean reward by kind, mean of 5 steps", hideTitle: true, small: true, width: 176,
     height: 92, y: [0, 1], mark: state.step, onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
 }
 
