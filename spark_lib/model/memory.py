@@ -28,6 +28,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from spark_lib.config import Config, ConfigError
 from spark_lib.loss import Row
+from spark_lib.model.fit import refuse_kind
 from spark_lib.model.lean import lean_lora
 from spark_lib.model.load import add_adapter, shape_of
 from spark_lib.model.optimizers import STATE_BYTES
@@ -130,6 +131,7 @@ def plan(config: Config) -> Plan:
 
 def plan_of(shape, config: Config) -> Plan:
     """The plan for a transformers configuration, e.g. Qwen2Config(hidden_size=896, …)."""
+    refuse_kind(shape)
     shape = copy.deepcopy(shape)  # the model keeps it and writes its type and its attention there
     dtype = compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16
     with torch.device("meta"):
