@@ -6,7 +6,6 @@ texts that the settings allow: a question of QUESTION tokens, judge problems tha
 prompt of a vision-language model an image of `max_pixels`, read by a frozen vision tower.
 """
 
-import contextlib
 import copy
 import gc
 import re
@@ -286,15 +285,26 @@ def kernel_memory(module, query, key, value, attention_mask, **kwargs):
     return KernelMemory.apply(query, key, value).transpose(1, 2).contiguous(), None
 
 
-class AutocastOnMeta(TorchFunctionMode):
-    """Linear layers compute in `dtype`, on copies of their fp32 weights, as under torch.autocast, which does not know
-    the meta device."""
+class ExpertsMemory(torch.autograd.Function):
+    """The product of every token with its expert's matrix, of which nothing is computed on the meta device."""
+
+    @staticmethod
+    def forward(ctx, tokens, weight):
+        ctx.save_for_backward(tokens, weight)
+        return tokens.new_empty(len(tokens), weight.shape[-1])
+
+
+class OnMeta(TorchFunctionMode):
+    """What the meta device does not do. Linear layers compute in `dtype`, on copies of fp32 weights, as under
+    torch.autocast; experts (grouped_mm) compute in the type of their weights, which autocast leaves alone."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch._grouped_mm:
+            return ExpertsMemory.apply(*args[:2])
         if function is torch.nn.functional.linear:
             args = [x.to(self.dtype) if isinstance(x, torch.Tensor) else x for x in args]
         return function(*args, **(kwargs or {}))
@@ -323,8 +333,7 @@ def kept_bytes(model, rows: list[Row], dtype: torch.dtype) -> tuple[float, float
         AttentionInterface.register("kernel_memory", kernel_memory)
         AttentionMaskInterface.register("kernel_memory", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
         decoder.set_attn_implementation("kernel_memory")
-    autocast = AutocastOnMeta(dtype) if base.dtype != dtype else contextlib.nullcontext()
-    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), OnMeta(dtype):
         hidden_states(base, batch)
     decoder.set_attn_implementation(usual)
     masks = [mask for pair in batch.masks.values() for mask in pair]
