@@ -202,8 +202,8 @@ def add_adapter(model, config: Config) -> PeftModel:
     except ValueError as error:
         raise ConfigError(f"lora.target_modules: {str(error).splitlines()[0]}") from error
     if any(isinstance(layer, ParamWrapper) for layer in model.modules()):
-        raise ConfigError(f"lora.target_modules: '{targets}' names experts, which are one tensor for all of a layer and "
-                          "have no adapter here; name layers of attention, as all-linear does, or set lora=null")
+        raise ConfigError(f"lora.target_modules: '{targets}' names experts, which are one tensor for all of a layer "
+                          "and have no adapter here; name layers of attention, as all-linear does, or set lora=null")
     return model
 
 

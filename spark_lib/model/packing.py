@@ -125,8 +125,8 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
 def hidden_states(base, batch: Batch) -> torch.Tensor:
     """(1, T, width) what the decoder makes of the packed tokens, before the head."""
     see_shared_prompts(base)
-    # A mask of four dimensions is handed on to the layers as it is, so none is made. packed_attention has its own, which
-    # it makes of the batch that this one carries: some models (StableLM, Nemotron) hand nothing else on to their layers.
+    # A mask of four dimensions is handed on to the layers as it is, so none is made. packed_attention has its own, made
+    # of the batch that this one carries: some models (StableLM, Nemotron) hand nothing else on to their layers.
     carrier = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
     carrier.packed = batch
     read = {"input_ids": batch.input_ids}
@@ -153,7 +153,7 @@ def to_logits(base, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def see_shared_prompts(base) -> None:
-    """From now on the model's attention understands a mask that carries a Batch; other forward passes are what they were.
+    """From now on the model's attention understands a mask that carries a Batch; else it is what it was.
 
     Raises ConfigError for a model whose attention cannot be told; see also fit.refuse_leaks.
     """
