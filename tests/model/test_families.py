@@ -50,7 +50,8 @@ MIXTURES = {
 }
 SAMPLED_ONLY = {  # evaluate.py takes them, train.py does not
     "Falcon": {"alibi": False}, "Bloom": {"n_layer": 2, "n_head": 4},
-    "Mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4}, "GPTJ": OWN | {"rotary_dim": 4}, "CodeGen": OWN | {"rotary_dim": 4}, "Doge": {},
+    "Mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4},
+    "GPTJ": OWN | {"rotary_dim": 4}, "CodeGen": OWN | {"rotary_dim": 4}, "Doge": {},
     "GPTNeo": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
     "Llama4Text": HEAD | {"intermediate_size_mlp": 64, "num_local_experts": 2, "attention_chunk_size": 8},
 }
@@ -235,7 +236,7 @@ def test_naming_experts_is_an_error(tokenizer, tmp_path):
 @pytest.mark.parametrize("name", ["Mixtral", "DeepseekV3", "GptOss"])
 def test_the_plan_follows_experts(name, settings):
     """They are products that the meta device knows in bf16 only. Twice the experts' width, and the plan grows by what
-    their weights take: 2 bytes each frozen (never quantised), else 14 with AdamW's state and the copy for the KL term."""
+    their weights take: 2 bytes each frozen (never quantised), else 14 with AdamW's state and the KL term's copy."""
     wide = {"moe_intermediate_size": 512} if name == "DeepseekV3" else {"intermediate_size": 512}
     twice = {key: 2 * value for key, value in wide.items()}
     shapes = [config_of(name), config_of(name)]
