@@ -15,9 +15,8 @@ from pathlib import Path
 
 from accelerate.utils import broadcast_object_list, gather_object
 from omegaconf import OmegaConf
-from tqdm.auto import tqdm
 
-from spark_lib import report
+from spark_lib import progress, report
 from spark_lib.model.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint, write
 from spark_lib.problem import KINDS
 from spark_lib.rewards import said
@@ -131,7 +130,7 @@ class Run:
 
     def say(self, text: str) -> None:
         if self.main:
-            tqdm.write(text)
+            progress.say(text)
 
     def once(self, name: str, make):
         """The content of <folder>/<name>.json, made at the first time only: a resumed run is asked the same."""
@@ -149,8 +148,9 @@ class Run:
             for name in ("metrics", "timings", "samples"):
                 rows = read_lines(self.folder / f"{name}.jsonl", before_step=self.done)
                 write(self.folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.say(report.legend(self.config.max_steps - self.done))
         limit = self.config.max_sampled_tokens or float("inf")
-        with tqdm(total=self.config.max_steps, initial=self.done, unit="step", disable=not self.main) as self.bar:
+        with progress.bar("training", self.config.max_steps, "step", self.done, announce=False) as self.bar:
             while self.done < self.config.max_steps and self.sampled_tokens < limit:
                 self.stopping = any(gather_object([self.stopping]))  # all processes leave at the same step
                 if self.stopping:
