@@ -29,6 +29,7 @@ from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import load_trained, write
+from spark_lib.model.fit import refuse_leaks
 from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
@@ -135,6 +136,8 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
+    if {"judge", "reflect"} & set(settings.parts):
+        refuse_leaks(model)  # how sure a judge is is read off two verdicts behind one text
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
@@ -146,7 +149,7 @@ def evaluate(
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
         at = dataclasses.replace(config, temperature=temperature)
         sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
-        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part)
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})

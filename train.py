@@ -104,7 +104,7 @@ class Spark:
         targets = [text.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
         shown = [encode(model, self.tokenizer, problem) for problem in demonstrations]
         triples = [(ids, target + [text.eos_token_id], seen) for (ids, seen), target in zip(shown, targets)]
-        rows += rows_of_demonstrations(triples, config.weights.imitation)
+        rows += rows_of_demonstrations(self.roll.room.taken(triples), config.weights.imitation)
         if not rows:
             return {"update/rows": 0}
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
@@ -187,6 +187,7 @@ def main(argv: list[str]) -> None:
     heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
     made = lessons(config, heldout) if config.warmup.data and not warm_base(config.resume) else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
+    data, heldout = spark.roll.room.fitting(data, heldout)
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")

@@ -116,6 +116,8 @@ class Config:
     group_size: int = key(8, "responses per problem (n)", 2)
     temperature: float = key(1.0, "sampling temperature, in the loss as well", 1e-3)
     max_new_tokens: int = key(512, "longest response, in tokens; longer ones are cut off and get no reward", 1)
+    too_long: str = key("drop", "prompts that leave no room for max_new_tokens within the model's positions. drop: "
+                        "counted and left out. refuse: the run ends before it begins", choices=("drop", "refuse"))
     max_rows: int = key(256, "responses decoded at a time", 1)
     judge_share: float = key(0.25, "share of a step's responses that goes to recycled problems", 0, 0.99)
     judge_group_size: int = key(4, "responses per recycled problem", 2)

@@ -1,4 +1,4 @@
-"""What fits: models that our loops cannot sample from or train, said at load; texts beyond a model's positions.
+"""What fits: models that our loops cannot sample from or train, said at load; how long a text a model reads.
 
 A model's configuration gives away its kind before a weight is read. Whether the two loops read it rightly is tried out
 on a few tokens, as no list of classes stays complete: some models drop an argument on the way to their layers, or make
@@ -121,3 +121,21 @@ def tried(failing: str):
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         raise ConfigError(f"{failing} ({type(error).__name__}: {first}); {OTHERS}") from error
+
+
+# --- how long a text it reads ---------------------------------------------------------------------------------
+
+
+def positions_of(shape) -> int | None:
+    """The most tokens of a text, prompt and response, by a transformers configuration; None where there is no limit to
+    be known (ALiBi). A sliding window is none: what lies behind it is no longer seen, but the text goes on."""
+    text = shape.get_text_config(decoder=True)
+    limit = getattr(text, "max_position_embeddings", None)
+    if limit is None or getattr(text, "alibi", False):
+        return None
+    rope = getattr(text, "rope_parameters", None) or {}
+    for scaling in [rope] if "rope_type" in rope else [one for one in rope.values() if isinstance(one, dict)]:
+        if scaling.get("rope_type") in ("linear", "dynamic", "yarn"):  # others write the scaled limit itself
+            trained = scaling.get("original_max_position_embeddings") or text.max_position_embeddings
+            limit = max(limit, int(trained * scaling.get("factor", 1.0)))
+    return limit

@@ -32,7 +32,7 @@ from spark_lib.model.lean import lean_lora
 from spark_lib.model.load import add_adapter, shape_of
 from spark_lib.model.optimizers import STATE_BYTES
 from spark_lib.model.packing import hidden_states, logit_chunk, pack
-from spark_lib.model.vision import PARTS, sees_images
+from spark_lib.model.vision import PARTS, image_size, sees_images
 from spark_lib.model.weights import compute_dtype
 
 GIB = 2**30
@@ -178,17 +178,6 @@ def linear_sizes(base, quantization: str, dtype: torch.dtype) -> tuple[int, floa
     count, rows = sum(m.weight.numel() for m in layers), sum(m.out_features for m in layers)
     sizes = {"none": count * dtype.itemsize, "nf4": count * (1 / 2 + 1 / 64 + 4 / 64 / 256), "int8": count + 4 * rows}
     return count, sizes[quantization]
-
-
-def image_size(shape, config: Config) -> tuple[int, int]:
-    """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none."""
-    if not sees_images(shape):
-        return 0, 0
-    tower = shape.vision_config
-    merged = getattr(tower, "spatial_merge_size", None) or getattr(shape, "scale_factor", 1)  # Qwen; Idefics3, SmolVLM
-    pixels = tower.image_size**2 if hasattr(shape, "image_seq_length") else config.max_pixels  # LLaVA: always the same
-    patches = pixels // tower.patch_size**2
-    return patches, patches // merged**2
 
 
 def tower_bytes(base, patches: int) -> float:

@@ -89,6 +89,18 @@ def sees_images(config) -> bool:
     return hasattr(config, "vision_config") and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 
+def image_size(shape, config) -> tuple[int, int]:
+    """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none.
+    config: a Config."""
+    if not sees_images(shape):
+        return 0, 0
+    tower = shape.vision_config
+    merged = getattr(tower, "spatial_merge_size", None) or getattr(shape, "scale_factor", 1)  # Qwen; Idefics3, SmolVLM
+    pixels = tower.image_size**2 if hasattr(shape, "image_seq_length") else config.max_pixels  # LLaVA: always the same
+    patches = pixels // tower.patch_size**2
+    return patches, patches // merged**2
+
+
 def load_processor(folder: str, config, max_pixels: int):
     """The checkpoint's processor (tokenizer, images, chat template). An image costs it at most what `max_pixels` do.
 
