@@ -29,7 +29,7 @@ from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import load_trained, write
-from spark_lib.model.fit import refuse_leaks
+from spark_lib.model.fit import refuse_leaks, refuse_misread
 from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
@@ -136,6 +136,7 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
+    refuse_misread(model)
     if {"judge", "reflect"} & set(settings.parts):
         refuse_leaks(model)  # how sure a judge is is read off two verdicts behind one text
     name = settings.name or settings.suite or "-".join(sets)

@@ -20,6 +20,7 @@ from spark_lib.evaluation import skills
 from spark_lib.help import asked_for
 from spark_lib.loss import joint_loss, micro_batches, rows_of_demonstrations, rows_of_groups
 from spark_lib.model.checkpoints import save_merged, warm_base
+from spark_lib.model.fit import refuse_leaks, refuse_misread
 from spark_lib.model.lean import keep_freed_memory, lean_lora
 from spark_lib.model.load import load_model
 from spark_lib.model.memory import card_bytes, halves, plan, until_it_fits
@@ -84,6 +85,8 @@ class Spark:
         self.model = self.frozen = self.optimizer = self.roll = None  # first let go of those that there are
         config, accelerator = self.config, self.accelerator
         self.model, self.tokenizer = load_model(replace(config, model=base), accelerator.device)
+        refuse_misread(self.model)
+        refuse_leaks(self.model)
         lean_lora(self.model)
         self.frozen = frozen_start(self.model, config)
         self.optimizer = make_optimizer(config, trainable(self.model))

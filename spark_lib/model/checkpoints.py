@@ -11,7 +11,6 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
-from spark_lib.model.fit import refuse_misread
 from spark_lib.model.load import load_base, peft_warnings
 from spark_lib.model.vision import MOST_PIXELS
 from spark_lib.model.weights import dense_weight, is_quantised
@@ -86,11 +85,10 @@ def load_trained(
     folder: str | Path, device: torch.device | str = "cpu", quantization: str = "none", max_pixels: int = MOST_PIXELS
 ):
     """(model, tokenizer) of a run's folder (its last checkpoint, on the base that it was trained on), or of anything
-    that load_base takes with `quantization`. Raises ConfigError, also for a model that cannot be sampled from."""
+    that load_base takes with `quantization`."""
     checkpoint = last_checkpoint(Path(folder)) if Path(folder).is_dir() else None
     if checkpoint is None:
         model, tokenizer = load_base(str(folder), device, quantization, max_pixels=max_pixels)
-        refuse_misread(model)
         return model.eval(), tokenizer
     if (checkpoint / "model").is_dir():
         return load_base(str(checkpoint / "model"), device, max_pixels=max_pixels)

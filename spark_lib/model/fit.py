@@ -1,53 +1,24 @@
-"""What fits: models that our loops cannot sample from or train, said at load; how long a text a model reads.
+"""What fits: whether the sampler and the update read a model rightly, tried out on a few tokens once it is loaded.
 
-A model's configuration gives away its kind before a weight is read. Whether the two loops read it rightly is tried out
-on a few tokens, as no list of classes stays complete: some models drop an argument on the way to their layers, or make
-a mask of their own, and would train without a word on responses that see one another.
+No list of classes stays complete: some models drop an argument on the way to their layers, or make a mask of their own,
+and would train without a word on responses that see one another. Of what kind a model is says its configuration alone,
+see kinds.py.
 """
 
 import contextlib
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from spark_lib.config import ConfigError
 from spark_lib.loss import Row
+from spark_lib.model.kinds import OTHERS
 from spark_lib.model.packing import hidden_states, pack, to_logits
-from spark_lib.model.vision import sees_images
 from spark_lib.model.weights import base_of, is_quantised
 
 PROMPTS = [[11, 12, 13], [14, 15, 16, 17, 18, 19]]  # any tokens: two prompts of different length
 RESPONSES = [[[21, 22, 23], [24, 25]], [[26, 27, 28], [29, 30, 31]]]  # and two responses to each
 EXACT, ROUNDED = 1e-2, 0.2  # largest distance (see `distance`) in fp32; in bf16 or quantised, where experts may change
-OTHERS = "give a model like Llama, Qwen, Mistral, Gemma, Phi, Granite or OLMo (docs/models.md has a table)"
-
-
-# --- the kind of model ----------------------------------------------------------------------------------------
-
-
-def refuse_kind(shape) -> None:
-    """Raise ConfigError for a transformers configuration of a model that keeps a state in place of its tokens' keys and
-    values, or that is no decoder."""
-    name = shape.model_type
-    if not sees_images(shape) and (type(shape) not in MODEL_FOR_CAUSAL_LM_MAPPING or shape.is_encoder_decoder):
-        raise ConfigError(f"model: {name} is no causal language model, which goes on with a text; give one, or a "
-                          "vision-language model")
-    if keeps_state(shape):
-        raise ConfigError(f"model: {name} is recurrent: layers of it (state-space, linear attention or convolution) "
-                          "keep one state in place of every token's keys and values, which neither sampling a group "
-                          f"behind one prompt nor the update can share; {OTHERS}")
-
-
-def keeps_state(shape) -> bool:
-    text = shape.get_text_config(decoder=True)
-    if text.model_type in ("rwkv", "xlstm"):  # older: with no cache that transformers knows
-        return True
-    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=text).layers)
-
-
-# --- what the loops make of it --------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -121,21 +92,3 @@ def tried(failing: str):
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         raise ConfigError(f"{failing} ({type(error).__name__}: {first}); {OTHERS}") from error
-
-
-# --- how long a text it reads ---------------------------------------------------------------------------------
-
-
-def positions_of(shape) -> int | None:
-    """The most tokens of a text, prompt and response, by a transformers configuration; None where there is no limit to
-    be known (ALiBi). A sliding window is none: what lies behind it is no longer seen, but the text goes on."""
-    text = shape.get_text_config(decoder=True)
-    limit = getattr(text, "max_position_embeddings", None)
-    if limit is None or getattr(text, "alibi", False):
-        return None
-    rope = getattr(text, "rope_parameters", None) or {}
-    for scaling in [rope] if "rope_type" in rope else [one for one in rope.values() if isinstance(one, dict)]:
-        if scaling.get("rope_type") in ("linear", "dynamic", "yarn"):  # others write the scaled limit itself
-            trained = scaling.get("original_max_position_embeddings") or text.max_position_embeddings
-            limit = max(limit, int(trained * scaling.get("factor", 1.0)))
-    return limit

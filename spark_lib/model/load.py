@@ -26,7 +26,7 @@ from transformers import (
 from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.model import vision
-from spark_lib.model.fit import refuse_kind, refuse_leaks, refuse_misread
+from spark_lib.model.kinds import refuse_kind
 from spark_lib.model.weights import compute_dtype
 
 STARTER, STARTER_VL = (Path(__file__).parents[1] / "starters" / f"{name}_model" for name in ("text", "pictures"))
@@ -171,8 +171,7 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
     """(policy, tokenizer). A fresh adapter changes nothing yet: its B matrices are zero.
 
     Without an adapter (`lora: null`) the weights are fp32 whatever the device: in bf16, Adam's small steps would
-    round away. Computation is in compute_dtype all the same, see train.Spark. Raises ConfigError, also for a model that
-    the sampler or the update would read wrongly (see fit.py).
+    round away. Computation is in compute_dtype all the same, see train.Spark.
     """
     if config.lora is None:
         model, tokenizer = load_base(config.model, device, dtype=torch.float32, max_pixels=config.max_pixels)
@@ -180,8 +179,6 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
         model, tokenizer = load_base(config.model, device, config.quantization, max_pixels=config.max_pixels)
         torch.manual_seed(config.seed)  # the adapter's A matrices
         model = add_adapter(model.requires_grad_(False), config)
-    refuse_misread(model)
-    refuse_leaks(model)
     if config.activation_checkpointing:
         base = model.get_base_model() if config.lora else model
         # The newer name is missing in transformers 5.17.

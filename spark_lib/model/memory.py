@@ -27,7 +27,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from spark_lib.config import Config, ConfigError
 from spark_lib.loss import Row
-from spark_lib.model.fit import refuse_kind
+from spark_lib.model.kinds import refuse_kind
 from spark_lib.model.lean import lean_lora
 from spark_lib.model.load import add_adapter, shape_of
 from spark_lib.model.optimizers import STATE_BYTES

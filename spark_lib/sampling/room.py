@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from spark_lib import prompts, seeds
 from spark_lib.config import Config, ConfigError
-from spark_lib.model.fit import positions_of
+from spark_lib.model.kinds import positions_of
 from spark_lib.model.vision import image_size, images_of, text_tokenizer
 from spark_lib.model.weights import base_of
 from spark_lib.problem import Problem

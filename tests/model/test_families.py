@@ -8,10 +8,13 @@ import transformers as hf
 from peft import PeftModel
 from torch.testing import assert_close
 
+import evaluate
+import train
 from spark_lib.config import Config, ConfigError, Lora
 from spark_lib.loss import Row
 from spark_lib.model import fit
-from spark_lib.model.checkpoints import load_trained, save_merged
+from spark_lib.model.checkpoints import save_merged
+from spark_lib.model.kinds import refuse_kind
 from spark_lib.model.load import add_adapter, load_base, load_model
 from spark_lib.model.memory import plan_of
 from spark_lib.model.packing import pack, response_logprobs
@@ -133,7 +136,7 @@ def test_sampled_and_trained_as_the_plain_forward_pass_says(name, lora):
     its kin ended in "'MixtralExperts' object has no attribute 'weight'"."""
     model = build(name)
     model = adapted(model) if lora else model
-    fit.refuse_kind(model.config)
+    refuse_kind(model.config)
     fit.refuse_misread(model)
     fit.refuse_leaks(model)
     assert max(differences(model)) < 1e-4
@@ -143,7 +146,7 @@ def test_sampled_and_trained_as_the_plain_forward_pass_says(name, lora):
 def test_a_model_that_can_only_be_sampled_from_is_refused_for_training(name):
     """Doge was trained in silence on responses that saw one another: it makes a mask of its own out of ours."""
     model = build(name)
-    fit.refuse_kind(model.config)
+    refuse_kind(model.config)
     fit.refuse_misread(model)
     with pytest.raises(ConfigError, match="^model: ") as error:
         fit.refuse_leaks(model)
@@ -156,7 +159,7 @@ def test_a_model_that_can_only_be_sampled_from_is_refused_for_training(name):
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_recurrent_model_is_refused_by_its_configuration(name):
     """Before a weight is read; until then it ended in a traceback in the cache."""
-    for refuse in (fit.refuse_kind, lambda shape: plan_of(shape, Config())):
+    for refuse in (refuse_kind, lambda shape: plan_of(shape, Config())):
         with pytest.raises(ConfigError, match="is recurrent") as error:
             refuse(config_of(name))
         assert "\n" not in str(error.value)
@@ -165,7 +168,7 @@ def test_a_recurrent_model_is_refused_by_its_configuration(name):
 @pytest.mark.parametrize("name", ["T5", "Whisper"])
 def test_an_encoder_decoder_is_refused_by_its_configuration(name):
     with pytest.raises(ConfigError, match="no causal language model"):
-        fit.refuse_kind(getattr(hf, f"{name}Config")())
+        refuse_kind(getattr(hf, f"{name}Config")())
 
 
 def test_a_model_that_looks_ahead_is_refused():
@@ -189,18 +192,26 @@ def write(name: str, tokenizer, folder, **extra):
     return str(folder)
 
 
-@pytest.mark.parametrize("lora", [Lora(), None], ids=["adapter", "all weights"])
-@pytest.mark.parametrize("name, message", [("Mamba", "is recurrent"), ("Lfm2", "is recurrent"),
-                                           ("Falcon", "mixes tokens in a way of its own")])
-def test_what_cannot_be_trained_says_so_at_load(tokenizer, tmp_path, name, message, lora):
-    folder = write(name, tokenizer, tmp_path)
+@pytest.mark.parametrize("words", [[], ["lora=null"]], ids=["adapter", "all weights"])
+@pytest.mark.parametrize("name, message", [("Mamba", "is recurrent"), ("Falcon", "mixes tokens in a way of its own"),
+                                           ("Doge", "see one another")])
+def test_what_cannot_be_trained_says_so_before_anything_runs(tokenizer, tmp_path, monkeypatch, name, message, words):
+    """By both command lines, and before there is a run's folder; evaluate.py takes what can be sampled from, if it need
+    not judge."""
+    folder = write(name, tokenizer, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        load_model(Config(model=folder, lora=lora))
-    if name == "Falcon":
-        load_trained(folder)
-    else:
+        train.main([f"model={folder}", "eval.limit=0", *words])
+    with pytest.raises(ConfigError, match=message):
+        evaluate.main([folder, "limit=2"])
+    assert not (tmp_path / "runs").exists()
+    few = ["limit=2", "parts=[samples]", "samples=2", "max_new_tokens=4"]
+    if name == "Mamba":
         with pytest.raises(ConfigError, match=message):
-            load_trained(folder)
+            evaluate.main([folder, *few])
+    else:
+        evaluate.main([folder, *few])
+        assert list(tmp_path.glob("runs/*/results.json"))
 
 
 @pytest.mark.parametrize("name", ["Mixtral", "Qwen3Moe", "DeepseekV3", "Phimoe"])
