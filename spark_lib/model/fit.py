@@ -63,7 +63,8 @@ def refuse_leaks(model) -> None:
                 for logits in at_once(model, row.prompt + r)[len(row.prompt) - 1 : -1]]
     if (far := distance([*found], expected)) > tolerance(base):
         raise ConfigError(f"model: {type(base).__name__} lets responses that share a prompt see one another (distance "
-                          f"{far:.2f} of 1): its layers make a mask of their own; {OTHERS}")
+                          f"{far:.2f} of 1): its layers make a mask of their own; {OTHERS}. evaluate.py takes this "
+                          "one with parts=[samples]")
 
 
 def at_once(model, ids: list[int]) -> torch.Tensor:
