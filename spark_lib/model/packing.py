@@ -168,8 +168,8 @@ def see_shared_prompts(base) -> None:
     if other or config._attn_implementation != f"packed_{own}":
         raise ConfigError(
             f"model: {type(base).__name__} mixes tokens in a way of its own; training needs a model whose layers "
-            "all go through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma and most others). evaluate.py "
-            "takes this one with parts=[samples]"
+            "all go through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma and most others). "
+            "evaluate.py takes this one with parts=[samples]"
         )
 
 
