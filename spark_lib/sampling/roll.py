@@ -14,6 +14,8 @@ from spark_lib.model.weights import merged, starting_model
 from spark_lib.problem import Problem
 from spark_lib.rewards import Rule, mark
 from spark_lib.rollout import Rollout, sample
+from spark_lib.sampling import labels
+from spark_lib.sampling.confidence import yes_probabilities
 from spark_lib.sampling.room import Room
 
 PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
@@ -31,6 +33,7 @@ class Sampler:
     clock: object  # seconds by phase, see run.Clock
     frozen: object = None  # the model before training, where it is not the same with its adapter off
     halvings: int = 0  # how often memory ran out
+    unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
 
     @cached_property
     def room(self) -> Room:
@@ -43,16 +46,48 @@ class Sampler:
         """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
 
         part: only these of the problems, with the responses that they get when all are sampled at once. shown: what the
-        progress bar says; without it there is one only if it takes long.
+        progress bar says; without it there is one only if it takes long. In training (where the stream begins with a
+        step) marks are what config.reward and config.noise say, else the verifier's.
         Problems that are too long for the model (see room.py) are left out; whole=True: they have groups of empty
         responses, as if cut off at once.
         """
+        groups = self.verified(problems, n, stream, max_rows, start_model, part, shown, whole)
+        return self.learned_from(groups, stream) if isinstance(stream[0], int) else groups
+
+    def learned_from(self, groups: list[list[Rollout]], stream: tuple) -> list[list[Rollout]]:
+        """The groups with the marks that training learns from, see labels.py."""
+        config, (step, phase, *_) = self.config, stream
+        if config.noise.false_positive or config.noise.false_negative:
+            groups = labels.with_noise(groups, config.noise, config.seed, stream)
+        if phase == "judge":
+            return groups
+
+        def judge(problems: list[Problem]) -> list[float | None]:
+            verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"), whole=True)]
+            self.unlogged += sum(len(r.response_ids) for r in verdicts)
+            with self.clock("verify"):
+                return yes_probabilities(self.model, self.tokenizer, verdicts, config.micro_batch_tokens)
+
+        rng = seeds.rng(config.seed, *stream, "marks")
+        source = labels.source_at(config.reward, step)
+        kept = labels.relabel(groups, source, judge, config.recycle.view, rng)
+        if len(kept) < len(groups):
+            left_out = sum(len(r.response_ids) for group in groups for r in group)
+            self.unlogged += left_out - sum(len(r.response_ids) for group in kept for r in group)
+        return kept
+
+    def verified(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
+        part: range | None = None, shown: str | None = None, whole: bool = False,
+    ) -> list[list[Rollout]]:
+        """One group of n rollouts per problem, marked by the verifier."""
         part = range(len(problems)) if part is None else part
         kept = self.room.kept(problems)
         if len(kept) < len(problems):
             inside = range(bisect_left(kept, part.start), bisect_left(kept, part.stop))
             fitting = [problems[i] for i in kept]
-            groups = dict(zip(kept[inside.start :], self(fitting, n, stream, max_rows, start_model, inside, shown)))
+            groups = self.verified(fitting, n, stream, max_rows, start_model, inside, shown)
+            groups = dict(zip(kept[inside.start :], groups))
             if whole:
                 empty = {i: [Rollout(problems[i], [], [], "", False, [], 0.0) for _ in range(n)] for i in part}
                 groups = empty | groups
