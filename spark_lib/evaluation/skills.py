@@ -23,7 +23,7 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
     """Held-out judge problems, as many of each kind as there are problems, about answers of the present model.
 
     Made once, by the model before training, and kept as plain rows: before and after are asked the same. "problem" is
-    the place of the one that they are about, whose images they show.
+    the place of the one that they are about, whose images and context they show.
     """
     groups = roll(problems, PER_PROBLEM, "candidates") if problems else []
     rng = seeds.rng(config.seed, "judge set")
@@ -34,13 +34,18 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
              "problem": place[id(p.meta["candidates"][0])]} for p in made]
 
 
+def judge_problem(row: dict, source: Problem) -> Problem:
+    """The problem of a row of the judge set; source: the one that it is about."""
+    return Problem(row["prompt"], row["answer"], row["kind"], source.image, tuple(row["choices"]),
+                   context=source.context, also=source.also if row["kind"] == "reflect" else ())
+
+
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
     """{"skills": the figures above as fractions (None where there was nothing to measure), "examples": some
     problems with everything that was said about them}. Without problems, {"skills": None, "examples": []}."""
     if not problems:
         return {"skills": None, "examples": []}
-    judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
-              for row in judge_rows]
+    judged = [judge_problem(row, problems[row["problem"]]) for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
     view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
     history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
