@@ -26,8 +26,9 @@ NAMES = {
                "completion", "output", "response"),
     "image": ("image", "images", "image_path", "decoded_image"),
     "solution": ("solution", "completion", "output", "response", "answer"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
 }
-SYSTEM = ("system", "system_prompt")  # beside a question or a chat without a system turn
 BOOLEANS = {"true": ("Yes", "True"), "false": ("No", "False")}
 
 
@@ -59,23 +60,28 @@ def rows_of_records(
     folder: what an image's path is relative to. Raises ConfigError, naming the row, for what is no question or answer.
     """
     names: dict[str, str | None] = {}
+    beside: dict[tuple, dict[str, tuple]] = {}  # by the names of a record: a record may have what the first one lacks
     for where, record in records:
         if not isinstance(record, dict):
             raise ConfigError(f"data: {where}: expected an object with a question and an answer, got {shown(record)}")
         names = names or find_fields(record, fields, where)
+        if (has := beside.get(key := tuple(record))) is None:
+            has = beside[key] = find_beside(record, fields)
         chat = chat_of(value_of(record, names["prompt"]), names["prompt"], where)
-        question, context = chat.question, context_of(record, chat, where)
+        question, context = chat.question, chat.context
+        if has["system"] or has["history"]:
+            context = context_of(first_of(record, has["system"]), first_of(record, has["history"]), context, where)
         if names["prompt"] == "instruction" and record.get("input") not in (None, ""):  # Alpaca
             question += "\n\n" + text_of(record["input"], "input", where)
         image = None
-        if images := list(chat.images) or image_list(first_of(record, fields, "image")):
+        if images := list(chat.images) or image_list(first_of(record, has["image"])):
             images = [image_of(image, folder, where) for image in images]
             marks = question.count(MARK) + sum(text.count(MARK) for _, text in context)
             if len(images) == 1 >= marks and MARK in question:  # with several, the marks say which stands where
                 question = question.replace(MARK, "").strip()
             image = images[0] if len(images) == 1 else tuple(images)
         answer, *also = answers_of(record, names["answer"], chat, where)
-        worked = reply_of(first_of(record, fields, "solution"), "solution", where)
+        worked = reply_of(first_of(record, has["solution"]), "solution", where)
         solution = solution_of(worked, answer) or solution_of(chat.reply, answer)
         yield Row(where, question, answer, image, split, solution, context, tuple(also))
     if not names:
@@ -116,25 +122,31 @@ def value_of(record: dict, name: str) -> object:
     return value
 
 
-def first_of(record: dict, given: dict[str, str], role: str) -> object:
-    """What a role's field holds in this record, None if there is none: a record may lack what the first one has."""
-    names = (given[role],) if role in given else NAMES[role]
-    return next((value for name in names if (value := value_of(record, name)) is not None), None)
+def find_beside(record: dict, given: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """The names in a record of what may stand beside question and answer, by role."""
+    return {role: (given[role],) if role in given else tuple(name for name in NAMES[role] if name in record)
+            for role in ("image", "solution", "system", "history")}
 
 
-def context_of(record: dict, chat: Chat, where: str) -> tuple[Turn, ...]:
+def first_of(record: dict, names: tuple[str, ...]) -> object:
+    """The first field that holds something, None if there is none."""
+    for name in names:
+        if (value := value_of(record, name)) is not None:
+            return value
+    return None
+
+
+def context_of(system: object, history: object, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     """The turns before a question: those of its chat, or of LLaMA-Factory's history; first the system's of a field of
     its own, where the chat has none."""
-    turns = chat.context
-    if isinstance(history := record.get("history"), list) and not turns:
+    if isinstance(history, list) and not turns:
         pairs = [pair for pair in history if isinstance(pair, list | tuple) and len(pair) == 2]
         if len(pairs) < len(history):
             raise ConfigError(f"data: {where}: expected pairs of a question and an answer as 'history', got "
                               f"{shown(history)}")
         turns = tuple((role, text_of(text, "history", where)) for pair in pairs
                       for role, text in zip(("user", "assistant"), pair))
-    system = next((text for name in SYSTEM if isinstance(text := record.get(name), str) and text.strip()), None)
-    if system is not None and not any(role == "system" for role, _ in turns):
+    if isinstance(system, str) and system.strip() and not any(role == "system" for role, _ in turns):
         turns = (("system", text_of(system, "system", where)), *turns)
     return turns
 
@@ -183,7 +195,7 @@ def solution_of(value: object, answer: str) -> str | None:
 
     GSM8K's `<<48/2=24>>` go and its `#### 72` becomes a box. A box that is there stays, whatever is in it.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value == answer:
         return None
     solution = re.sub(r"<<[^<>]*>>", "", value.rpartition("####")[0] if "####" in value else value).strip()
     if solution in ("", answer, f"\\boxed{{{answer}}}"):
