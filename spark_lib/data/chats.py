@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spark_lib.config import ConfigError
@@ -69,7 +70,7 @@ def turns_of(value: object, name: str, where: str) -> list[tuple[str, str, list]
             raise ConfigError(f"data: {where}: a turn of '{name}' should have a role and a content (or from and "
                               f"value), got {shown(turn)}")
         if role.strip().lower() not in ROLES:
-            raise ConfigError(f"data: {where}: '{name}' has a turn of '{role:.40}'; known are {', '.join(ROLES)}")
+            raise ConfigError(f"data: {where}: '{name}' has a turn of {shown(role)}; known are {', '.join(ROLES)}")
         content = turn["content"] if turn.get("content") is not None else turn.get("value")
         if content is None and turn.get("tool_calls"):
             content = json.dumps(turn["tool_calls"], default=str)
@@ -135,6 +136,11 @@ def text_of(value: object, name: str, where: str) -> str:
         except UnicodeEncodeError as error:
             raise ConfigError(f"data: {where}: '{name}' is broken text: {error.reason}") from error
     return text
+
+
+def named(names: Iterable) -> str:
+    """The names of fields in a message, on one line and not too many."""
+    return ", ".join(str(name) if str(name).isprintable() else shown(name) for name in names)[:1000]
 
 
 def shown(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from spark_lib.config import ConfigError
 from spark_lib.data.chats import NAMES as CHATS
-from spark_lib.data.chats import Chat, chat_of, reply_of, shown, text_of
+from spark_lib.data.chats import Chat, chat_of, named, reply_of, shown, text_of
 from spark_lib.model.vision import load_image
 from spark_lib.problem import Turn
 from spark_lib.prompts import MARK
@@ -93,7 +93,7 @@ def find_fields(record: dict, given: dict[str, str], where: str) -> dict[str, st
     there."""
     for role, name in given.items():
         if value_of(record, name) is None:
-            raise ConfigError(f"data: {where} has no '{name}' (fields.{role}); it has {columns(record)}")
+            raise ConfigError(f"data: {where} has no '{name}' (fields.{role}); it has {named(record)}")
     found = {role: given.get(role) or next((name for name in NAMES[role] if value_of(record, name) is not None), None)
              for role in ("prompt", "answer")}
     is_reply = found["prompt"] in CHATS or isinstance(value_of(record, found["prompt"] or ""), list)
@@ -102,14 +102,10 @@ def find_fields(record: dict, given: dict[str, str], where: str) -> dict[str, st
     for role, name in found.items():
         if name is None and not (role == "answer" and is_reply):
             raise ConfigError(
-                f"data: {where}: cannot tell which field is the {role}; there are {columns(record)}. "
+                f"data: {where}: cannot tell which field is the {role}; there are {named(record)}. "
                 "Say it: 'fields={prompt: <name>, answer: <name>}'"
             )
     return found
-
-
-def columns(record: dict) -> str:
-    return f"{', '.join(map(str, record)):.1000}"
 
 
 def value_of(record: dict, name: str) -> object:
@@ -227,7 +223,7 @@ def unreadable(row: Row) -> str | None:
         try:
             load_image(image)
         except (OSError, ValueError, SyntaxError) as error:  # PIL's for a broken PNG is a SyntaxError
-            name = image if isinstance(image, str) else "the image"
+            name = named([image]) if isinstance(image, str) else "the image"
             reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
             return f"{row.where}: {name}: {reason}"
     return None

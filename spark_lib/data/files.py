@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from spark_lib.config import ConfigError
-from spark_lib.data.chats import is_chat
+from spark_lib.data.chats import is_chat, named
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 DELIMITERS = ",;\t|"
@@ -109,9 +109,9 @@ def csv_records(file: Iterable[str], path: Path, known: Collection[str]) -> Reco
             if not header:
                 header = values
                 if twice := sorted({name for name in header if name.strip() and header.count(name) > 1}):
-                    raise ConfigError(f"data: {where}: two columns are called {', '.join(twice):.200}")
+                    raise ConfigError(f"data: {where}: two columns are called {named(twice)}")
             elif values and len(values) != len(header):
-                raise ConfigError(f"data: {where}: {len(values)} values for the columns {', '.join(header):.1000}")
+                raise ConfigError(f"data: {where}: {len(values)} values for the columns {named(header)}")
             elif values:
                 yield where, dict(zip(header, values))
     except csv.Error as error:

@@ -38,11 +38,15 @@ def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
     if spec.startswith("reasoning_gym:"):
         return reasoning_gym_rows(spec.removeprefix("reasoning_gym:"), options)
     path = Path(spec)
-    if path.is_dir():
-        return folder_rows(path, fields)
-    if suffix_of(path) and ":" not in spec:
-        return list(file_rows(path, fields))
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w./-]+)?", spec) and not path.exists():
+    try:
+        if path.is_dir():
+            return folder_rows(path, fields)
+        if suffix_of(path) and ":" not in spec:
+            return list(file_rows(path, fields))
+        is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w./-]+)?", spec) and not path.exists()
+    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        raise ConfigError(f"data: {spec} cannot be read: {one_line(error)}") from error
+    if is_id:
         return hub_rows(spec, fields)
     near = difflib.get_close_matches(spec, ["arithmetic", "shapes", "reasoning_gym:"], n=1)
     raise ConfigError(
