@@ -18,6 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+SOURCE = "(verifier|majority|judge|judge_probability|majority_and_judge)"  # whose marks are learned from
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 
@@ -83,6 +84,13 @@ class Warmup:
 
 
 @dataclass
+class Noise:
+    false_positive: float = key(0.0, "share of wrong responses that the verifier lets pass, for studies", 0, 1)
+    false_negative: float = key(0.0, "share of right responses that the verifier calls wrong", 0, 1)
+    systematic: bool = key(False, "the same answer always gets the same mark; false: by chance")
+
+
+@dataclass
 class Eval:
     limit: int = key(500, "held-out problems in the evaluations before and after; 0 skips both", 0)
     split: str = key("test", "held-out problems to use: tune on validation, report test once",
@@ -125,6 +133,10 @@ class Config:
     judge_loss: str = key("grpo", "grpo: sample recycled problems (the paper). sft: imitate demonstrations made from "
                           "own right rollouts, no sampling", choices=("grpo", "sft"))
     verifier: str | None = key(None, "own rule 'file.py:function': (text, problem) -> reward in [0, 1]")
+    reward: str = key("verifier", "whose marks are learned from: verifier | majority | judge | judge_probability | "
+                      "majority_and_judge, or 'verifier until 30 then judge'; see sampling/labels.py")
+    noise: Noise = key(Noise, "")
+    balance_verdicts: bool = key(False, "in judging, a rarer right verdict weighs more: 1 / sqrt(its number)")
     loss: str = key("dapo", "how tokens are weighted, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
     weights: Weights = key(Weights, "")
     clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
@@ -167,14 +179,14 @@ class Evaluation:
     benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
     data_dir: str | None = key(None, "folder with local copies of benchmarks")
     parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of greedy answers",
-                           choices=("samples", "judge", "reflect"))
+                           choices=("samples", "judge", "reflect", "tournament"))
     limit: int | None = key(200, "problems, of each benchmark; null: all", 1)
     seeds: list[int] = key([0], "random seeds; figures are means over them", 0)
     samples: int = key(8, "answers sampled per problem (k), beside the greedy one", 1)
     batch: int = key(256, "responses decoded at a time; changes speed and memory only", 1)
     rounds: int = key(2, "rounds of judge and reflect", 0)
-    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, or if P(Yes) reaches the threshold",
-                      choices=("verdict", "probability"))
+    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, if P(Yes) reaches the threshold, never",
+                      choices=("verdict", "probability", "never"))
     threshold: float = key(0.5, "P(Yes) from which on accept=probability accepts", 0, 1)
     early_stop: bool = key(True, "the first accepted answer is final; false: each round judges every answer again")
     split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
@@ -290,6 +302,11 @@ def check_values(config: Config | Evaluation) -> None:
 def check(config: Config) -> None:
     """Raise ConfigError for a value that cannot work."""
     check_values(config)
+    if not re.fullmatch(rf"{SOURCE}( until \d+ then {SOURCE})?", config.reward):
+        raise ConfigError(f"reward: '{config.reward}' is none of {SOURCE[1:-1].replace('|', ', ')}, nor two of them "
+                          "like 'verifier until 30 then judge'")
+    if "judge_probability" in config.reward and config.recycle.right_at == 1:
+        raise ConfigError("recycle.right_at: no probability reaches 1; with judge_probability set it, e.g. to 0.5")
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
     if unknown := set(config.fields) - {"prompt", "answer", "image", "solution"}:
@@ -316,19 +333,3 @@ def check(config: Config) -> None:
         raise ConfigError("recycle.kinds: 'solve' is for judge_loss=sft only")
     if config.weights.solve == 0 and not kinds:
         raise ConfigError("weights.solve: 0 while recycle.kinds is empty leaves nothing to train")
-
-
-USAGE = {
-    Config: "python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml",
-    Evaluation: "python evaluate.py [run or model] [key=value ...]        default: the run trained last",
-}
-
-
-def help_text(section: type = Config) -> str:
-    """Every key with its default and meaning."""
-    lines = [USAGE[section], ""]
-    for name, f in leaves(section).items():
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
-        choices = f" ({' | '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
-        lines.append(f"  {name} = {'null' if default is None else default}\n      {f.metadata['meaning']}{choices}")
-    return "\n".join(lines)

@@ -9,6 +9,7 @@ from spark_lib.report import percent, pyplot, transcript
 METHODS = {
     "tts": ("judge + reflect", "#d62728"), "best_of_n": ("best of n", "#ff7f0e"),
     "weighted_vote": ("weighted vote", "#2ca02c"), "majority_vote": ("majority vote", "#1f77b4"),
+    "tournament": ("tournament", "#9467bd"),
 }
 COMPARED = {
     "solve": "greedy accuracy", "mean@k": "accuracy of samples", "majority": "majority vote",
