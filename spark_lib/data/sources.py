@@ -7,6 +7,7 @@ record mean is found in fields.py; splits and checks are in load.py.
 import dataclasses
 import difflib
 import functools
+import gc
 import json
 import re
 from collections.abc import Iterator
@@ -34,7 +35,21 @@ TASKS = (
 
 
 def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
-    """Every row of a source; see load_problems for its arguments. Raises ConfigError."""
+    """Every row of a source; see load_problems for its arguments. Raises ConfigError.
+
+    Meanwhile Python looks for no circles among the objects: there are none, and a million rows are walked again and
+    again otherwise.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return rows_of_source(spec, fields, options)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def rows_of_source(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
     if spec.startswith("reasoning_gym:"):
         return reasoning_gym_rows(spec.removeprefix("reasoning_gym:"), options)
     path = Path(spec)

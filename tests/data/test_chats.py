@@ -15,6 +15,7 @@ from spark_lib.evaluation import skills
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.rollout import Rollout, encode_prompt
+from spark_lib.sampling.labels import by_majority
 from spark_lib.starters.text import build_tokenizer
 from spark_lib.verify import verify
 
@@ -370,6 +371,13 @@ def test_any_of_the_answers_counts_and_no_other():
 def test_a_boolean_is_yes_or_true(write, answer):
     (right,), (wrong,) = (load_all(write([{"question": "Is 2 < 3?", "answer": gold}])) for gold in (True, False))
     assert verify(f"\\boxed{{{answer}}}", right) and not verify(f"\\boxed{{{answer}}}", wrong)
+
+
+def test_no_other_answer_is_left_where_the_models_own_word_counts():
+    """Guards `reward:` other than the verifier: the right answer is the group's, and none of the reference is left."""
+    source = Problem("", "5", also=("five",))
+    group = [Rollout(source, [], [], f"\\boxed{{{answer}}}", True, [], float(answer == 5)) for answer in (4, 4, 5)]
+    assert {(r.problem.answer, r.problem.also) for r in by_majority(group)} == {("4", ())}
 
 
 def test_judgements_and_reflections_show_the_context(rng):

@@ -370,7 +370,7 @@ def test_turns_before_the_question_are_seen_with_their_images(seeing):
     context = (("system", "Be brief."), ("user", "<image>\nWhat is it?"), ("assistant", "A square."))
     first, second = noise(48, 32, 5), noise(32, 48, 6)
     problem = Problem("How many?", "2", image=(first, second), context=context)
-    ids, seen = encode(model, processor, problem)
+    ids, _ = encode(model, processor, problem)
     text = processor.decode(ids)
     places = [text.index(part) for part in ("Be brief.", "What is it?", "A square.", "How many?")]
     assert places == sorted(places)
