@@ -88,7 +88,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
         told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
     first = turns[0].problem
     pictures = [vision.thumbnail(image) for image in vision.images_of(first)]
-    return {"question": first.meta["question"], "answer": first.answer, "turns": told, "pictures": pictures}
+    question = "\n".join([*(f"{role}: {text}" for role, text in first.context), first.meta["question"]])
+    return {"question": question, "answer": first.answer, "turns": told, "pictures": pictures}
 
 
 def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:

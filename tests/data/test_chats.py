@@ -396,6 +396,9 @@ def test_judgements_and_reflections_show_the_context(rng):
         asked.extend(problems)
         return [[Rollout(p, [], [1], "\\boxed{three}", True, [], float(verify("\\boxed{three}", p)))] for p in problems]
 
-    measured = skills.measure([source], rows, roll, Config())["skills"]
+    measured = skills.measure([source], rows, roll, Config())
+    assert measured["examples"][0]["question"] == (
+        "system: Be brief.\nuser: 1 + 1?\nassistant: It is 2.\nAnd one more?")
+    measured = measured["skills"]
     assert {p.kind for p in asked} == {"solve", "pointwise", "pairwise", "reflect"}
     assert all(p.context == EARLIER for p in asked) and measured["reflection"] == measured["solve"] == 1
