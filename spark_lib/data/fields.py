@@ -152,7 +152,7 @@ def answers_of(record: dict, name: str | None, chat: Chat, where: str) -> list[s
     if name is None:
         if chat.reply is None:
             raise ConfigError(f"data: {where}: no field is an answer, and the assistant says nothing after the user's "
-                              "last turn")
+                              "last turn; where one is, name it: 'fields={answer: <name>}'")
         name, value = "assistant", chat.reply
     else:
         value = reply_of(value_of(record, name), name, where)

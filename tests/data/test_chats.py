@@ -211,6 +211,10 @@ def test_the_hint_for_an_unknown_layout_leads_on(write, caplog):
     assert "Say it: 'fields={prompt: <name>, answer: <name>}'" in str(error.value)
     found = load_all(write(rows), fields={"prompt": "instruction", "answer": "target"})
     assert len(found) == 60 and not caplog.records
+    rows = [{"messages": chat(("user", f"{i} + 1?")), "target": str(i + 1)} for i in range(60)]
+    with pytest.raises(ConfigError, match=r"where one is, name it: 'fields={answer: <name>}'"):
+        load_problems(write(rows))
+    assert len(load_all(write(rows), fields={"answer": "target"})) == 60
     # And where what a user names is a part of the question only, the line about repeated rows says so.
     rows = [{"task": "Add one.", "number": f"{i}", "target": str(i + 1)} for i in range(60)]
     load_all(write(rows), fields={"prompt": "task", "answer": "target"})
