@@ -87,7 +87,8 @@ def load_problems(
         raise ConfigError(f"data: {spec} has no problems in its {split} split; docs/data.md tells how it is split")
     seeds.rng("shuffle", seed).shuffle(chosen)
     chosen = with_readable_images(chosen, limit)
-    return [problem_of(row) for row in chosen]
+    with sources.many_objects():
+        return [problem_of(row) for row in chosen]
 
 
 def problem_of(row: Row) -> Problem:

@@ -4,6 +4,7 @@ Files are read in files.py, hub sets by `datasets`. No code that comes with a da
 record mean is found in fields.py; splits and checks are in load.py.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -35,15 +36,19 @@ TASKS = (
 
 
 def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
-    """Every row of a source; see load_problems for its arguments. Raises ConfigError.
+    """Every row of a source; see load_problems for its arguments. Raises ConfigError."""
+    with many_objects():
+        return rows_of_source(spec, fields, options)
 
-    Meanwhile Python looks for no circles among the objects: there are none, and a million rows are walked again and
-    again otherwise.
-    """
+
+@contextlib.contextmanager
+def many_objects() -> Iterator[None]:
+    """Within it, Python looks for no circles among objects: in rows and problems there are none, and a million of them
+    would be walked again and again."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return rows_of_source(spec, fields, options)
+        yield
     finally:
         if collecting:
             gc.enable()
