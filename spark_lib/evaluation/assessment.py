@@ -7,10 +7,11 @@ docs/metrics.md defines every figure.
 from dataclasses import dataclass, fields
 
 from spark_lib import reflect, seeds
-from spark_lib.config import Config, Evaluation
+from spark_lib.config import Config
 from spark_lib.evaluation import metrics
 from spark_lib.evaluation.metrics import interpolate, mean
 from spark_lib.evaluation.predictions import Prediction, Predictions
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.reflect import METHODS, Candidate, knockout

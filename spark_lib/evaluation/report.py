@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from spark_lib.config import Evaluation
 from spark_lib.evaluation import metrics
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.report import percent, pyplot, transcript
 
 METHODS = {

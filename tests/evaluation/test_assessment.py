@@ -4,10 +4,11 @@ import random
 
 import pytest
 
-from spark_lib.config import Config, Evaluation
+from spark_lib.config import Config
 from spark_lib.evaluation import assessment
 from spark_lib.evaluation.assessment import at_equal_tokens, beaten, curve, duel_problems, tokens_by_round
 from spark_lib.evaluation.predictions import Prediction
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.problem import Problem
 from spark_lib.reflect import Candidate
 from spark_lib.verify import extract_boxed
