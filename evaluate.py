@@ -94,7 +94,8 @@ def fingerprint(model) -> str:
 
 def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
     """All that the predictions depend on."""
-    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)))
+    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)),
+                   *p.context, *p.also)
                   for name, problems in sets.items() for p in problems])
     names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
     return {

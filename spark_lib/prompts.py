@@ -62,6 +62,12 @@ def render(kind: str, rng: random.Random, **fields: str) -> str:
     return rng.choice(TEMPLATES[kind]).format(**fields)
 
 
+def plain(turns: list[tuple[str, str]]) -> str:
+    """(role, text) turns for a model without a chat template, with the opening of the reply."""
+    forms = {"user": "Question: {}\n", "assistant": "Answer: {}\n"}
+    return "".join(forms.get(role, "{}\n").format(text) for role, text in turns) + "Answer:"
+
+
 def without(text: str, markers: list[str]) -> str:
     """The text with all markers taken out; again and again, as taking one out may join the halves of another."""
     while any(marker in text for marker in markers):
