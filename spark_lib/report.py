@@ -11,7 +11,7 @@ matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
 from spark_lib.config import Config
-from spark_lib.model.checkpoints import warm_base
+from spark_lib.model.checkpoints import last_checkpoint, warm_base
 from spark_lib.model.load import shape_of
 from spark_lib.model.vision import sees_images
 from spark_lib.problem import KINDS
@@ -89,7 +89,7 @@ def spent(summary: dict) -> str:
 
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
-    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    newest = last_checkpoint(folder)
     built_in = config.model in ("starter", "starter_vl")
     source = warm_base(folder) or (f"spark_lib/{config.model}_model" if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
