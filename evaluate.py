@@ -20,11 +20,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
+from spark_lib.config import Config, ConfigError, Evaluation, load_config, load_evaluation
 from spark_lib.data.load import load_problems
 from spark_lib.evaluation import assessment, benchmarks, metrics, report
 from spark_lib.evaluation.predictions import Predictions
 from spark_lib.evaluation.skills import examples
+from spark_lib.help import asked_for
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import load_trained, read_json, write
 from spark_lib.model.finite import refuse_broken_model
@@ -189,8 +190,8 @@ def compare(tallies: assessment.Tallies, baseline: assessment.Tallies) -> dict[s
 
 
 def main(argv: list[str]) -> None:
-    if {"-h", "--help"} & set(argv):
-        return print(__doc__ + "\n" + help_text(Evaluation))
+    if text := asked_for(argv, Evaluation):
+        return print(text)
     settings = load_evaluation(argv)
     settings.model = settings.model or latest_run()
     if settings.quantization != "none" and all(is_run(name) for name in (settings.model, settings.baseline) if name):

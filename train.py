@@ -2,7 +2,8 @@
 
 The algorithm (arXiv 2509.22624) is the function `train`: a step's rollouts teach the policy and, recycled into
 judge and reflection problems, teach the same model to judge and reflect. Each line of it is a verb from spark_lib.
-`python train.py --help` prints every key; `python train.py resume=runs/<name>` goes on with a stopped run.
+`python train.py --help` prints every key, with a WORD behind it those that have to do with it;
+`python train.py resume=runs/<name>` goes on with a stopped run.
 """
 
 from dataclasses import replace
@@ -11,10 +12,11 @@ from functools import partial
 import torch
 from accelerate import Accelerator
 
-from spark_lib import seeds
-from spark_lib.config import Config, help_text, load_config
+from spark_lib import report, seeds
+from spark_lib.config import Config, load_config
 from spark_lib.data.load import load_problems, problems_of_step
 from spark_lib.evaluation import skills
+from spark_lib.help import asked_for
 from spark_lib.loss import joint_loss, micro_batches, rows_of_demonstrations, rows_of_groups
 from spark_lib.model.checkpoints import save_merged, warm_base
 from spark_lib.model.finite import Guard, refuse_broken_model
@@ -180,8 +182,8 @@ class Spark:
 
 
 def main(argv: list[str]) -> None:
-    if {"-h", "--help"} & set(argv):
-        return print(help_text())
+    if text := asked_for(argv):
+        return print(text)
     config = load_config(argv)
     refuse_changes(config)
     keep_freed_memory()
@@ -198,14 +200,16 @@ def main(argv: list[str]) -> None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         if made:
             warm_up(spark, made, run)
-        roll = spark.roll.evaluating()
-        judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll, config))
-        before = run.once("before", lambda: skills.measure(heldout, judged, roll, config))
+        roll = spark.roll.evaluating
+        judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll("judge set"), config))
+        before = run.once("before", lambda: skills.measure(heldout, judged, roll("before"), config))
+        if before["skills"]:
+            run.say(f"before training, % right of {len(heldout)} held out: {report.brief(before['skills'])}")
         train(spark, data, run)
         run.save()
         if run.stopping or run.finished:
             return
-        run.finish(before, skills.measure(heldout, judged, roll, config))
+        run.finish(before, skills.measure(heldout, judged, roll("after"), config))
         if config.merge and run.main:
             folder = save_merged(spark.model, spark.tokenizer, run.folder / "merged")
             run.say(f"dense model with the adapter merged in: {folder}")

@@ -316,19 +316,3 @@ def check(config: Config) -> None:
         raise ConfigError("recycle.kinds: 'solve' is for judge_loss=sft only")
     if config.weights.solve == 0 and not kinds:
         raise ConfigError("weights.solve: 0 while recycle.kinds is empty leaves nothing to train")
-
-
-USAGE = {
-    Config: "python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml",
-    Evaluation: "python evaluate.py [run or model] [key=value ...]        default: the run trained last",
-}
-
-
-def help_text(section: type = Config) -> str:
-    """Every key with its default and meaning."""
-    lines = [USAGE[section], ""]
-    for name, f in leaves(section).items():
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
-        choices = f" ({' | '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
-        lines.append(f"  {name} = {'null' if default is None else default}\n      {f.metadata['meaning']}{choices}")
-    return "\n".join(lines)

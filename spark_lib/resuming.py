@@ -91,7 +91,7 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def write_config(folder: Path, config: Config, step: int, changed: dict[str, tuple]) -> None:
+def write_config(folder: Path, config: Config, step: int = 0, changed: dict[str, tuple] = {}) -> None:
     """Write config.yaml, and which keys a resumed run changed before which step."""
     if changed:
         row = {"step": step} | {name: [str(value) for value in pair] for name, pair in changed.items()}

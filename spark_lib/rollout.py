@@ -89,13 +89,13 @@ def stop_ids(model, tokenizer) -> set[int]:
 
 def sample(
     model, tokenizer, problems: list[Problem], n: int, max_new_tokens: int, temperature: float,
-    generator: torch.Generator, max_rows: int = 512, share: slice = slice(None),
+    generator: torch.Generator, max_rows: int = 512, share: slice = slice(None), count=None,
 ) -> list[list[Rollout]]:
     """n responses to each problem, as one group (list) per problem, in the order of `problems`.
 
     temperature 0 is greedy. `generator` (on the CPU) is the only source of randomness. At most `max_rows`
     responses are decoded at a time. `share` selects the problems that this process samples; the random numbers
-    are drawn for all, so that the groups do not depend on the number of processes.
+    are drawn for all, so that the groups do not depend on the number of processes. count: see decode.
     """
     uniforms = torch.rand(len(problems), n, max_new_tokens, generator=generator)[share]
     problems = problems[share]
@@ -111,7 +111,7 @@ def sample(
     for start in range(0, len(order), per_batch):
         batch = order[start : start + per_batch]
         seen = [encoded[i][1] for i in batch]
-        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature, seen)
+        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature, seen, count)
         for row, (ids, logprobs) in enumerate(decoded):
             i = batch[row // n]
             text = tokenizer.decode(ids, skip_special_tokens=True)

@@ -14,9 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list, gather_object
-from tqdm.auto import tqdm
-
-from spark_lib import report, stopping
+from spark_lib import progress, report, stopping
 from spark_lib.config import ConfigError
 from spark_lib.model.checkpoints import (
     checkpoints,
@@ -128,6 +126,8 @@ class Run:
         self.stop = stopping.Stop(alone=accelerator.num_processes == 1)
         self.warned: set[str] = set()
         changed = changes(config)
+        if self.main and not config.resume:
+            write_config(self.folder, config)
         if config.log_with:
             accelerator.init_trackers(self.folder.name, config=report.flat(config))
         if state := last_state(spark, self.folder, self.say):
@@ -137,7 +137,6 @@ class Run:
             self.count_skipped(row)
         if self.main:
             tidy(self.folder)
-        if self.main and (changed or not config.resume):
             write_config(self.folder, config, self.done, changed)
 
     def __enter__(self) -> "Run":
@@ -183,7 +182,7 @@ class Run:
 
     def say(self, text: str) -> None:
         if self.main:
-            tqdm.write(text)
+            progress.say(text)
 
     def once(self, name: str, make):
         """The content of <folder>/<name>.json, made at the first time only: a resumed run is asked the same."""
@@ -209,7 +208,9 @@ class Run:
                 self.say(f"this run is at its end after {self.done} steps; a larger max_steps goes on with it")
             if self.steps_left:
                 (self.folder / "summary.json").unlink(missing_ok=True)  # of a run that goes on beyond its end
-        with tqdm(total=self.config.max_steps, initial=self.done, unit="step", disable=not self.main) as self.bar:
+        if self.steps_left:
+            self.say(report.legend(self.config.max_steps - self.done))
+        with progress.bar("training", self.config.max_steps, "step", self.done, announce=False) as self.bar:
             while self.steps_left:
                 self.stop.signum = max(gather_object([self.stop.signum]))  # all processes leave at the same step
                 if self.stopping:

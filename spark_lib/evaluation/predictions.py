@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 
+from spark_lib import progress
 from spark_lib.config import ConfigError
 from spark_lib.evaluation.confidence import yes_probabilities
 from spark_lib.model.checkpoints import write
@@ -69,8 +69,7 @@ class Predictions:
         ordered = [problems[i] for i in order]
         per_batch = max(1, self.batch // n)
         groups: list[list[Prediction]] = [[] for _ in problems]
-        main = self.accelerator.is_main_process
-        with tqdm(total=len(problems) * n, desc=stage, unit="response", disable=not main or not problems) as bar:
+        with progress.bar(stage, len(problems) * n, "response") as bar:
             for start in range(0, len(problems), per_batch):
                 part = range(start, min(start + per_batch, len(problems)))
                 rows = self.kept[stage][start * n : part.stop * n]
@@ -84,7 +83,7 @@ class Predictions:
                             f"the data has changed since; delete the folder {self.path.parent} or give another name="
                         )
                     groups[order[start + i // n]].append(prediction(problem, row))
-                bar.update(len(rows))
+                bar.count(sum(row["tokens"] for row in rows), len(rows), len(rows))
         return groups
 
     def sample(

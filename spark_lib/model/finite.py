@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 import torch
 
 from spark_lib.config import Config, ConfigError
-from spark_lib.model.vision import text_tokenizer
 
 MOST_SKIPPED = 3  # steps in a row that were not finite, after which a run ends
 REMEDIES = ("try a lower lr, a lower max_grad_norm, or lora=null on a model whose adapter overflows; beta > 0 with a "
@@ -50,10 +49,10 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> list[tuple[str, torch.Ten
 @torch.no_grad()
 def refuse_broken_model(model, tokenizer, name: str, weights: bool = True) -> None:
     """Raise NotFinite if a weight of the model, or a logit after a short text, is not finite. weights=False: logits
-    only. A quantised weight is seen by its logits."""
+    only. A quantised weight is seen by its logits. tokenizer: or the processor of a vision-language model."""
     if weights:
         refuse(model.named_parameters(), f"model: '{name}' is broken")
-    ids = text_tokenizer(tokenizer)("1 + 1 = 2. Hello.")["input_ids"]
+    ids = getattr(tokenizer, "tokenizer", tokenizer)("1 + 1 = 2. Hello.")["input_ids"]
     ids = torch.tensor([ids], device=next(model.parameters()).device)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     if not is_finite(logits):

@@ -20,11 +20,14 @@ from transformers import (
     GgufConfig,
 )
 
+from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.model import vision
 from spark_lib.model.weights import compute_dtype
 
 STARTER, STARTER_VL = (Path(__file__).parents[1] / "starters" / f"{name}_model" for name in ("text", "pictures"))
+
+LARGE = 10**9  # bytes of weights from which on loading takes so long that it is told
 
 
 # --- finding and loading -------------------------------------------------------------------------------------
@@ -92,6 +95,16 @@ def quantization_config(quantization: str, dtype: torch.dtype, visual: bool = Fa
     return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=dense) if quantization == "int8" else None
 
 
+def announce(name: str, folder: Path, gguf: str | None) -> None:
+    """Say that large weights are read, and let transformers draw its bar for them and for no others."""
+    size = sum(path.stat().st_size for path in ([folder / gguf] if gguf else folder.glob("*.safetensors")))
+    logs = transformers.utils.logging
+    if size < LARGE:
+        return logs.disable_progress_bar()
+    progress.say(f"loading {name}, {size / 1e9:.1f} GB")
+    return logs.enable_progress_bar() if progress.draws() else logs.disable_progress_bar()
+
+
 def load_base(
     name: str, device: torch.device | str = "cpu", quantization: str = "none", dtype: torch.dtype | None = None,
     max_pixels: int = vision.MOST_PIXELS,
@@ -105,8 +118,8 @@ def load_base(
     and GGUF only and runs no code that comes with a checkpoint.
     Raises ConfigError.
     """
-    transformers.utils.logging.disable_progress_bar()
     folder, gguf = locate(name)
+    announce(name, Path(folder), gguf)
     dtype = dtype or compute_dtype(device)
     source = {"local_files_only": True} | ({"gguf_file": gguf} if gguf else {})
     settings = {"dtype": dtype, "use_safetensors": True}

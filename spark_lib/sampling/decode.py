@@ -5,6 +5,8 @@ softmax(logits / temperature) and nothing else (a checkpoint's generation_config
 token ids and log-probs are kept from end to end, and every response has its own stream of random numbers.
 """
 
+from collections.abc import Callable
+
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -19,13 +21,14 @@ ROOM = 64  # tokens that a cache layer grows by
 @torch.no_grad()
 def decode(
     model, prompts: list[list[int]], uniforms: torch.Tensor, stops: set[int], temperature: float,
-    seen: list[Seen | None] = (),
+    seen: list[Seen | None] = (), count: Callable[[int, int, float], object] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every prompt n times; returns (ids, log-probs) per row, rows of one prompt side by side.
 
     uniforms: (prompts, n, max_new_tokens), one number in [0, 1) for each token that may be drawn.
     A prompt and its images are read once and its keys and values are copied to its n rows; finished rows leave the
-    batch.
+    batch. count, if there is one, is told of each draw: the tokens that it brought, the responses that it ended, and
+    how far it brought all of them, in responses, as if those that go on went on to the limit.
     """
     device = next(model.parameters()).device
     n, max_new_tokens = uniforms.shape[1:]
@@ -53,16 +56,20 @@ def decode(
     tokens = torch.zeros(len(rows), max_new_tokens, dtype=torch.long, device=device)
     logprobs = torch.zeros(len(rows), max_new_tokens, device=device)
     lengths = torch.full((len(rows),), max_new_tokens, device=device)
+    alive = len(rows)
     for t in range(max_new_tokens):
         token, logprob = draw(logits, uniforms[rows, t], temperature)
         tokens[rows, t], logprobs[rows, t] = token, logprob  # beyond a response's length they are never read
         now = torch.isin(token, stop) & ~ended
         lengths[rows[now]] = t + 1
         ended |= now
-        count = int(ended.sum())
-        if count == len(rows) or t == max_new_tokens - 1:
+        left = 0 if t == max_new_tokens - 1 else len(rows) - int(ended.sum())
+        if count:
+            count(alive, alive - left, left / max_new_tokens + (alive - left) * (1 - t / max_new_tokens))
+        alive = left
+        if not alive:
             break
-        if count > len(rows) // 8:  # leaving costs a copy of the cache, so not for every single row
+        if len(rows) - alive > len(rows) // 8:  # leaving costs a copy of the cache, so not for every single row
             keep = (~ended).nonzero().squeeze(1)
             rows, token, mask, ended = rows[keep], token[keep], mask[keep], ended[keep]
             position = position[..., keep, :]

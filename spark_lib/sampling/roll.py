@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from spark_lib import seeds
+from spark_lib import progress, seeds
 from spark_lib.config import Config, ConfigError
 from spark_lib.model.memory import until_it_fits
 from spark_lib.model.weights import merged, starting_model
 from spark_lib.problem import Problem
 from spark_lib.rewards import Rule, mark
 from spark_lib.rollout import Rollout, sample
+
+PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
 
 
 @dataclass
@@ -29,26 +31,31 @@ class Sampler:
 
     def __call__(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
-        part: range | None = None,
+        part: range | None = None, shown: str | None = None,
     ) -> list[list[Rollout]]:
         """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
 
-        part: only these of the problems, with the responses that they get when all are sampled at once.
+        part: only these of the problems, with the responses that they get when all are sampled at once. shown: what the
+        progress bar says; without it there is one only if it takes long.
         """
         part = range(len(problems)) if part is None else part
-        world, limit = self.accelerator.num_processes, max_rows or self.config.max_rows
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        limit = max_rows or self.config.max_rows
+        bar = progress.bar(shown or f"sampling: {stream[-1]}", len(part[rank::world]) * n, "response",
+                           delay=0 if shown else PATIENCE, announce=bool(shown))
 
         def attempt() -> list[list[Rollout]]:
-            return self.sample(problems, part, n, stream, limit >> self.halvings, start_model)
+            return self.sample(problems, part, n, stream, limit >> self.halvings, start_model, bar.count)
 
         def halve() -> str:
             if limit >> self.halvings <= n:
                 raise ConfigError(f"the {n} responses to one problem do not fit the GPU's memory; lower max_new_tokens "
                                   "or the group size, or set dense_sampling=false (plan=true shows the parts)")
             self.halvings += 1
+            bar.restart()
             return f"{limit >> self.halvings} responses are decoded at a time"
 
-        with self.clock("sample"):
+        with self.clock("sample"), bar:
             groups = until_it_fits(attempt, halve)
         with self.clock("verify"):
             mark(groups, self.rule)
@@ -58,7 +65,7 @@ class Sampler:
         return [shares[i % world][i // world] for i in range(len(part))]
 
     def sample(
-        self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool
+        self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool, count
     ) -> list[list[Rollout]]:
         """This process's share of the groups. The random numbers are each response's own: the groups do not depend on
         max_rows."""
@@ -68,15 +75,16 @@ class Sampler:
             return sample(
                 model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
                 seeds.generator(config.seed, *stream), max_rows,
-                share=slice(part.start + rank, part.stop, world),
+                share=slice(part.start + rank, part.stop, world), count=count,
             )
 
-    def evaluating(self):
-        """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate"."""
+    def evaluating(self, what: str):
+        """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate".
+        what: it is for, as its bars say."""
 
         def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
             with self.clock.only("evaluate"):
-                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows)
+                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows, shown=f"{what}: {stream}")
             for rollout in (r for group in groups for r in group):
                 rollout.seen = None  # pixels of hundreds of images, which only the loss would need again
             return groups

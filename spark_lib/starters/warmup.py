@@ -13,7 +13,7 @@ so the gain that the report shows is SPARK's own.
 import logging
 from dataclasses import replace
 
-from spark_lib import seeds
+from spark_lib import progress, seeds
 from spark_lib.config import Config, ConfigError
 from spark_lib.data import sources
 from spark_lib.data.load import rows_of_split, solve_problem
@@ -86,10 +86,11 @@ def warm_up(spark, made: list[Problem], run) -> None:
     that was stopped in the middle begins its warm-up again."""
     folder, warmup = run.folder / "warm", spark.config.warmup
     spark.set_learning_rate(warmup.lr)
-    with spark.clock.only("warm-up"):
+    with spark.clock.only("warm-up"), progress.bar("warm-up", warmup.steps, "step") as bar:
         for step in range(warmup.steps):
             batch = made[step * warmup.batch : (step + 1) * warmup.batch]
             learned = spark.update([], batch, ("warm-up", step))
+            bar.update()
             run.count_skipped(learned)
             if step % 5 == 0 or step == warmup.steps - 1:
                 run.say(f"warm-up step {step:3d}  loss {learned.get('update/nll', float('nan')):.3f}")

@@ -74,9 +74,9 @@ def test_the_other_verdict_is_spelled_in_the_tokenizers_own_way():
     """Guards against scoring a spelling that the model never writes: "{Yes" is one token here, not four."""
     tokenizer = TOKENIZERS["{Yes"]
     text = r"\boxed{No}"
-    kept, yes, no = continuations(tokenizer.encode(text), text, tokenizer)
+    _, yes, no = continuations(tokenizer.encode(text), text, tokenizer)
     assert [tokenizer.decode([i]) for i in no] == ["N", "o", "}"]
-    kept, yes, no = continuations(tokenizer.encode(r"\boxed{Yes}"), r"\boxed{Yes}", tokenizer)
+    _, yes, no = continuations(tokenizer.encode(r"\boxed{Yes}"), r"\boxed{Yes}", tokenizer)
     assert [tokenizer.decode([i]) for i in yes] == ["{Yes", "}"]
     assert [tokenizer.decode([i]) for i in no] == ["{", "N", "o", "}"]
 

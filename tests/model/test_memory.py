@@ -132,7 +132,7 @@ def test_an_update_that_runs_out_of_memory_is_the_same_update(monkeypatch, capsy
         spark.optimizer = torch.optim.SGD(trainable(spark.model), lr=1e-2)
         check, real = out_of_memory(times, after), spark.logprobs
 
-        def failing(model, batch):
+        def failing(model, batch, spark=spark, check=check, real=real):
             logprobs = real(model, batch)
             if model is spark.model and torch.is_grad_enabled():
                 logprobs.register_hook(check)  # in the backward pass: some gradients are there already

@@ -21,7 +21,7 @@ from spark_lib.config import Config, load_config  # noqa: E402
 from spark_lib.model.memory import CUDA, GIB, Plan, longest_rows, plan_of, texts  # noqa: E402
 from spark_lib.model.vision import sees_images  # noqa: E402
 from spark_lib.model.weights import (  # noqa: E402
-    base_of,  # noqa: E402
+    base_of,
     compute_dtype,
     learning,
     merged,
