@@ -91,10 +91,13 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def write_config(folder: Path, config: Config, step: int = 0, changed: dict[str, tuple] = {}) -> None:
-    """Write config.yaml, and which keys a resumed run changed before which step."""
-    if changed:
-        row = {"step": step} | {name: [str(value) for value in pair] for name, pair in changed.items()}
-        with open(folder / "changes.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+def write_config(folder: Path, config: Config) -> None:
     write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(dataclasses.replace(config, resume=None))))
+
+
+def record_changes(folder: Path, config: Config, step: int, changed: dict[str, tuple]) -> None:
+    """Write to changes.jsonl which keys a resumed run changed before which step, and the new config.yaml."""
+    row = {"step": step} | {name: [str(value) for value in pair] for name, pair in changed.items()}
+    with open(folder / "changes.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    write_config(folder, config)

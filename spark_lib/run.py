@@ -14,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list, gather_object
+
 from spark_lib import progress, report, stopping
 from spark_lib.config import ConfigError
 from spark_lib.model.checkpoints import (
@@ -26,7 +27,7 @@ from spark_lib.model.checkpoints import (
 )
 from spark_lib.model.finite import MOST_SKIPPED, REMEDIES, NotFinite
 from spark_lib.problem import KINDS
-from spark_lib.resuming import changes, last_state, tidy, write_config
+from spark_lib.resuming import changes, last_state, record_changes, tidy, write_config
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 
@@ -137,7 +138,8 @@ class Run:
             self.count_skipped(row)
         if self.main:
             tidy(self.folder)
-            write_config(self.folder, config, self.done, changed)
+        if self.main and changed:
+            record_changes(self.folder, config, self.done, changed)
 
     def __enter__(self) -> "Run":
         self.say(f"run folder: {self.folder}" + (f", going on after {self.done} steps" if self.config.resume else ""))

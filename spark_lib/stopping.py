@@ -159,7 +159,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:
         signum = stop.args[0] if stop.args else signal.SIGINT
-        print("stopped at once; the same command, or resume=<run> for a training run, goes on", file=sys.stderr)
+        tell("stopped at once; evaluate.py goes on with the same command, train.py with resume=<run>")
         sys.exit(exit_code(signum))
     except OSError as error:
         sys.exit(f"error: {disk_error(error, 'a file')}")
