@@ -125,6 +125,7 @@ class Run:
         self.done, self.sampled_tokens = 0, 0
         self.skipped = 0  # steps in a row whose update was not finite
         self.stop = stopping.Stop(alone=accelerator.num_processes == 1)
+        self.warming = bool(config.warmup.data) and not warm_base(config.resume)  # until the warmed model is in place
         self.warned: set[str] = set()
         changed = changes(config)
         if self.main and not config.resume:
@@ -288,8 +289,7 @@ class Run:
 
         None of a warm-up's middle, from which nothing can go on; and none before the first step of a model without
         adapter: an evaluation that was stopped may hold its weights in another dtype, and they are the base model's."""
-        warming = self.spark.roll is None or self.config.warmup.data and not warm_base(self.folder)
-        if warming or not self.done and not self.config.lora:
+        if self.warming or not self.done and not self.config.lora:
             return
         if self.skipped and self.steps_left and not self.stopping:
             return  # nothing was learned since the one before, and a checkpoint more takes the oldest away

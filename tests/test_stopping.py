@@ -79,7 +79,10 @@ WHERE = {
 }
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", [
+    where if "update" in where or "in the evaluation" in where else pytest.param(where, marks=pytest.mark.slow)
+    for where in WHERE
+])
 def test_sigterm_leaves_a_checkpoint_and_the_run_goes_on(whole, place, monkeypatch, capsys, where):
     """SLURM and docker send SIGTERM, and the steps since the last checkpoint were lost."""
     target, name, call, step = WHERE[where]
@@ -100,6 +103,7 @@ def same_but_for_checkpoints(run: Path, whole: Path) -> bool:
     return {name.split("/")[0] for name in differences(run, whole)} <= {"checkpoint-0", "checkpoint-1", "checkpoint-2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", CODES, ids=lambda s: s.name)
 def test_each_signal_has_its_exit_code(place, monkeypatch, signum):
     signal_at(monkeypatch, train, "problems_of_step", 1, signum)
@@ -122,6 +126,7 @@ def test_a_second_signal_ends_the_run_at_once(whole, place, monkeypatch):
     assert not differences(run, whole)
 
 
+@pytest.mark.slow
 def test_a_second_signal_in_the_last_checkpoint_leaves_none_half_written(whole, place, monkeypatch):
     with monkeypatch.context() as patch:
         signal_at(patch, train, "problems_of_step", 1)
@@ -133,10 +138,13 @@ def test_a_second_signal_in_the_last_checkpoint_leaves_none_half_written(whole, 
     assert not differences(place / "runs" / "a", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target, name", [(train.Spark, "update"), (train.Spark, "start")])
 def test_a_stop_in_the_warm_up_leaves_no_checkpoint_of_its_middle(place, monkeypatch, capsys, target, name):
     """A checkpoint of a half warmed adapter would be what the resumed run warms up from."""
-    words = [*SMALL, "warmup.data=arithmetic", "warmup.steps=2", "eval.limit=0", "max_steps=1"]
+    examples = [{"question": f"{i} + 1 = ?", "answer": f"{i} + 1 = {i + 1}. #### {i + 1}"} for i in range(20)]
+    Path("examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in examples))
+    words = [*SMALL, "warmup.data=examples.jsonl", "warmup.steps=2", "warmup.batch=4", "eval.limit=0", "max_steps=1"]
     with monkeypatch.context() as patch:
         signal_at(patch, target, name, 2)
         assert stopped(words) == 143
@@ -188,8 +196,10 @@ def largest_file(size: int):
 
 
 @pytest.mark.parametrize("size, what", [
-    (300_000, "checkpoint-2"), (1_000_000, "checkpoint-2"), (2_500, "File too large"), (600, "File too large"),
-], ids=["adapter", "optimiser", "metrics", "config"])
+    pytest.param(300_000, "checkpoint-2", id="adapter"),
+    pytest.param(1_000_000, "checkpoint-2", id="optimiser", marks=pytest.mark.slow),
+    pytest.param(2_500, "File too large", id="metrics"), pytest.param(600, "File too large", id="config"),
+])
 def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, place, capsys, size, what):
     """Torch and safetensors say RuntimeError and SafetensorError; the last one for both is a line of ours."""
     with largest_file(size), pytest.raises((ConfigError, OSError)) as error:
@@ -222,6 +232,7 @@ def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint(whole, place, mon
     assert not differences(run, whole)
 
 
+@pytest.mark.slow
 def test_predictions_survive_a_full_disk(whole, place):
     shutil.copytree(whole.parent, place / "runs")
     words = ["runs/a", "limit=4", "samples=2", "rounds=1", "batch=4"]
@@ -239,9 +250,9 @@ def test_predictions_survive_a_full_disk(whole, place):
 def test_a_real_disk_that_is_full(whole, tmp_path):
     """A small tmpfs, seen by this one shell: the run ends with one line, and goes on after space was made."""
     words = " ".join(SMALL)
-    script = (f"mkdir runs && mount -t tmpfs -o size=3m tmpfs runs || exit 77\n{sys.executable} {REPO}/train.py {words}\n"
-              f"echo code $?; ls runs/a; mount -o remount,size=99m runs; {sys.executable} {REPO}/train.py resume=runs/a "
-              "&& cp -r runs/a kept")
+    train_py = f"{sys.executable} {REPO}/train.py"
+    script = (f"mkdir runs && mount -t tmpfs -o size=3m tmpfs runs || exit 77\n{train_py} {words}\n"
+              f"echo code $?; ls runs/a; mount -o remount,size=99m runs; {train_py} resume=runs/a && cp -r runs/a kept")
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
                           text=True, timeout=300)
     if done.returncode == 77 or "unshare" in done.stderr:
@@ -308,8 +319,8 @@ def environment(**more: str) -> dict:
 
 
 def test_a_closed_pipe_and_an_ascii_terminal(tmp_path):
-    """`python train.py | head -1` ended in a BrokenPipeError and left no checkpoint; LANG=C, in a UnicodeEncodeError."""
-    words = [sys.executable, str(REPO / "train.py"), *SMALL, "eval.limit=2"]
+    """`python train.py | head -1` ended in a BrokenPipeError without a checkpoint; LANG=C, in a UnicodeEncodeError."""
+    words = [sys.executable, str(REPO / "train.py"), *SMALL, "max_steps=1"]
     ascii_only = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     process = subprocess.Popen(words, cwd=tmp_path, env=ascii_only, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline()
@@ -324,7 +335,8 @@ def test_a_closed_pipe_and_an_ascii_terminal(tmp_path):
 def test_without_a_terminal(whole, tmp_path, streams):
     """Streams that are closed, full or gone."""
     line = f"{sys.executable} {REPO}/train.py {' '.join(SMALL)} {streams}"
-    subprocess.run(["setsid", "bash", "-c", line], cwd=tmp_path, env=environment(), timeout=300, stdin=subprocess.DEVNULL)
+    words = ["setsid", "--wait", "bash", "-c", line]
+    subprocess.run(words, cwd=tmp_path, env=environment(), timeout=300, stdin=subprocess.DEVNULL)
     assert not differences(tmp_path / "runs" / "a", whole)
 
 
@@ -366,8 +378,8 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(whole, place, capsys
     assert kept == {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
     train.main(["resume=runs/a", "max_steps=4", "save_every=4"])
     train.main([*SMALL, "max_steps=4", "run_name=longer"])
-    assert set(differences(Path("runs/a"), Path("runs/longer"))) <= {"config.yaml", "changes.jsonl"} | {
-        name for name in differences(Path("runs/a"), Path("runs/longer")) if name.startswith(("checkpoint-2", "checkpoint-3"))}
+    different = {name.split("/")[0] for name in differences(Path("runs/a"), Path("runs/longer"))}
+    assert different <= {"config.yaml", "changes.jsonl", "checkpoint-2", "checkpoint-3"}
     change, = map(json.loads, Path("runs/a/changes.jsonl").read_text().splitlines())
     assert change == {"step": 3, "max_steps": ["3", "4"], "save_every": ["2", "4"]}
     assert "max_steps: 4" in Path("runs/a/config.yaml").read_text()

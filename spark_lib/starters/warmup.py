@@ -98,3 +98,4 @@ def warm_up(spark, made: list[Problem], run) -> None:
             save_merged(spark.model, spark.tokenizer, folder)
         spark.accelerator.wait_for_everyone()
     spark.start(str(folder))
+    run.warming = False

@@ -32,9 +32,9 @@ import evaluate  # noqa: E402
 import train  # noqa: E402
 
 RUN = Path("runs") / "a"
-SMALL = ["problems_per_step=4", "group_size=2", "judge_group_size=2", "judge_share=0.4", "max_new_tokens=48",
-         "save_every=5", "eval.limit=8", "eval.rounds=1", "run_name=a"]
-EVALUATION = ["runs/a", "limit=6", "samples=2", "rounds=1", "batch=8"]
+SMALL = ["problems_per_step=2", "group_size=4", "judge_group_size=2", "judge_share=0.4", "max_new_tokens=40",
+         "save_every=5", "eval.limit=4", "eval.rounds=1", "run_name=a"]
+EVALUATION = ["runs/a", "limit=4", "samples=2", "rounds=1", "batch=8"]
 OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
 
 
@@ -146,7 +146,7 @@ def killed_course(
     return kills
 
 
-def main(kills: int, seed: int, steps: int, out: Path | None = None, each: int = 4) -> Counter:
+def main(kills: int, seed: int, steps: int, out: Path | None = None, each: int = 8) -> Counter:
     """Kill that many times and compare; returns how often in which phase. Raises SystemExit at the first difference."""
     torch.set_num_threads(1)
     rng, met, done, courses = random.Random(seed), Counter(), 0, 0
