@@ -20,10 +20,11 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from spark_lib.config import Config, ConfigError, Evaluation, load_config, load_evaluation
+from spark_lib.config import Config, ConfigError, load_config
 from spark_lib.data.load import load_problems
 from spark_lib.evaluation import assessment, benchmarks, metrics, report
 from spark_lib.evaluation.predictions import Predictions
+from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision

@@ -6,7 +6,8 @@ import textwrap
 
 import yaml
 
-from spark_lib.config import Config, Evaluation, leaves
+from spark_lib.config import Config, leaves
+from spark_lib.evaluation.settings import Evaluation
 
 USAGE = {
     Config: "python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml\n"

@@ -19,6 +19,7 @@ A group is one training row: the prompt once, and its responses. model/packing.p
 model for their log-probs; here are only numbers.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -60,13 +61,28 @@ class Row:
         return len(self.prompt) + sum(map(len, self.responses))
 
 
+def verdict_scales(groups: list[list]) -> dict[tuple[str, str], float]:
+    """A weight for each right verdict (kind, answer) of the judge problems: 1 / sqrt(how many there are) (RL Tango,
+    arXiv 2505.15034), relative to the mean over the kind's problems, so that judging as a whole weighs what it did."""
+    asked = Counter((group[0].problem.kind, group[0].problem.answer) for group in groups)
+    scales = {}
+    for kind in ("pointwise", "pairwise"):
+        counts = {answer: n for (k, answer), n in asked.items() if k == kind}
+        mean = sum(n**0.5 for n in counts.values()) / max(1, sum(counts.values()))  # of 1 / sqrt(n), n times each
+        scales |= {(kind, answer): n**-0.5 / mean for answer, n in counts.items()}
+    return scales
+
+
 def rows_of_groups(groups: list[list], config) -> list[Row]:
     """Training rows of the groups of Rollouts whose rewards differ; weights count the other groups' responses too."""
     lengths = [len(r.response_ids) for group in groups for r in group]
     weights = iter(token_weights(lengths, config.loss, config.max_new_tokens))
+    scales = verdict_scales(groups) if config.balance_verdicts else {}
     rows = []
     for group in groups:
-        own = [next(weights) * getattr(config.weights, group[0].problem.kind) for _ in group]
+        problem = group[0].problem
+        scale = scales.get((problem.kind, problem.answer), 1.0) * getattr(config.weights, problem.kind)
+        own = [next(weights) * scale for _ in group]
         rewards = torch.tensor([[r.reward for r in group]], dtype=torch.float64)
         if rewards.min() == rewards.max() or not any(own):
             continue

@@ -6,11 +6,12 @@ the largest sum of the judge's probabilities. No method reads a mark or a refere
 """
 
 import random
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
+from spark_lib.rewards import vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -56,13 +57,15 @@ def judge_and_reflect(
 @dataclass
 class Candidate:
     """One of a problem's sampled answers. label: the same for equal answers, None for no answer; p_yes: the judge's
-    probability that it is right, 0 where it could not be judged; the tokens of the answer and of its judgement."""
+    probability that it is right, 0 where it could not be judged; the tokens of the answer and of its judgement.
+    beats: by the label of another answer, whether this one wins against it, and the tokens of that duel."""
 
     label: int | None
     p_yes: float
     right: bool
     tokens: int
     judge_tokens: int
+    beats: dict[int, tuple[bool, int]] = field(default_factory=dict)
 
 
 def best_of_n(drawn: list[Candidate]) -> Candidate:
@@ -82,14 +85,22 @@ def weighted_vote(drawn: list[Candidate]) -> Candidate:
     return next(c for c in drawn if c.label == winner)
 
 
-METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote}
+def knockout(drawn: list[Candidate]) -> tuple[Candidate, int]:
+    """(the candidate that stands at the end, tokens of the duels): the first one meets each later one with another
+    answer, and stays unless it is beaten (pairwise self-verification, arXiv 2603.04304)."""
+    standing, tokens = drawn[0], 0
+    for c in drawn[1:]:
+        if standing.label is None:
+            standing = c
+        elif c.label not in (None, standing.label):
+            wins, spent = c.beats[standing.label]
+            standing, tokens = c if wins else standing, tokens + spent
+    return standing, tokens
 
 
-def vote(labels: Sequence[Hashable | None], weights: Sequence[float] | None = None) -> Hashable | None:
-    """The label with the most votes (or the largest sum of weights); of equals, the one that came first. None is no
-    vote, and the result where nobody votes."""
-    totals: dict[Hashable, float] = {}
-    for label, weight in zip(labels, weights or [1.0] * len(labels), strict=True):
-        if label is not None:
-            totals[label] = totals.get(label, 0.0) + weight
-    return max(totals, key=totals.__getitem__) if totals else None
+def tournament(drawn: list[Candidate]) -> Candidate:
+    return knockout(drawn)[0]
+
+
+METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote,
+           "tournament": tournament}

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import hashlib
 import os
-import re
 import textwrap
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
-from spark_lib.config import Config
+from spark_lib.config import Config, visible
 from spark_lib.model.checkpoints import last_checkpoint, warm_base
 from spark_lib.model.load import STARTER, STARTER_VL, shape_of
 from spark_lib.model.vision import sees_images
@@ -23,7 +22,6 @@ from spark_lib.prompts import MARK, without
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")
 WRAP = textwrap.TextWrapper(160, drop_whitespace=False, replace_whitespace=False).wrap
-INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # terminals obey some
 SKILLS = {"solve": "solve", "pointwise": "judge one", "pairwise": "choose of two", "reflection": "reflect"}
 
 
@@ -212,7 +210,6 @@ def transcript(story: dict, folder: Path | None = None) -> list[str]:
         lines += [f"![the picture](pictures/{file.name})", ""]
     for turn in story["turns"]:
         # Model output is untrusted text: in a code block of its own it cannot become part of the page.
-        said = INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", turn["text"])
-        text = (f"      {part}" for line in said.splitlines() for part in WRAP(line) or [""])
+        text = (f"      {part}" for line in visible(turn["text"]).splitlines() for part in WRAP(line) or [""])
         lines += [f"- {names[turn['kind']]}, {'right' if turn['right'] else 'wrong'}:", "", *text, ""]
     return lines

@@ -27,6 +27,7 @@ class Rollout:
     logprobs: per response token, natural log, of the distribution sampled from.
     reward: the verifier's mark in [0, 1]; None until verified.
     seen: what the model saw of the problem's images, for the loss; None where there are none.
+    truth: the verifier's mark where the reward is another's (sampling/labels.py); else None.
     """
 
     problem: Problem
@@ -37,6 +38,7 @@ class Rollout:
     logprobs: list[float]
     reward: float | None = None
     seen: Seen | None = None
+    truth: float | None = None
 
 
 def encode(model, tokenizer, problem: Problem) -> tuple[list[int], Seen | None]:

@@ -72,6 +72,10 @@ def step_metrics(groups: list[list[Rollout]]) -> dict[str, float]:
         metrics[f"{kind}/frac_reward_zero_std"] = len(flat_groups) / len(of_kind)
         metrics[f"{kind}/truncated"] = sum(not r.finished for r in flat) / len(flat)
         metrics[f"{kind}/tokens"] = sum(len(r.response_ids) for r in flat)
+        if any(r.truth is not None for r in flat):  # the marks are not the verifier's: how they agree with it
+            for name, truth in (("true", 1), ("false", 0)):
+                if marks := [r.reward for r in flat if r.truth == truth]:
+                    metrics[f"{kind}/{name}_positive_rate"] = sum(marks) / len(marks)
         if kind in ("pointwise", "pairwise"):
             yes = "Yes" if kind == "pointwise" else "A"
             metrics[f"{kind}/said_{yes.lower()}"] = said(yes, flat)
@@ -230,7 +234,8 @@ class Run:
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
         """Count the step as done and write its metrics, seconds and one sample of each kind."""
-        tokens = sum(len(r.response_ids) for group in groups for r in group)
+        tokens = sum(len(r.response_ids) for group in groups for r in group) + self.spark.roll.unlogged
+        self.spark.roll.unlogged = 0
         self.sampled_tokens += tokens
         skipped = learned.pop("skipped", [])
         metrics = step_metrics(groups) | learned | {"sampled_tokens": self.sampled_tokens}

@@ -6,7 +6,7 @@ import pytest
 
 from spark_lib.config import Config, ConfigError, Lora, Recycle, load_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 @pytest.fixture

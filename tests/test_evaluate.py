@@ -16,8 +16,9 @@ from conftest import BENCHMARK_FIXTURES, two_processes
 
 import evaluate
 from spark_lib import prompts
-from spark_lib.config import Config, ConfigError, Evaluation, load_evaluation
+from spark_lib.config import Config, ConfigError
 from spark_lib.evaluation import benchmarks
+from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.problem import Problem
 
 REPO = Path(__file__).parents[1]

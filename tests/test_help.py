@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from spark_lib.config import Config, Evaluation, leaves
+from spark_lib.config import Config, leaves
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.help import FIRST, HEADINGS, ORDER, asked_for, headings
 
 SECTIONS = pytest.mark.parametrize("section", [Config, Evaluation])

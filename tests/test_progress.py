@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from spark_lib import progress, report
+from spark_lib.config import INVISIBLE
 from spark_lib.problem import Problem
 from spark_lib.rollout import sample
 
@@ -131,6 +132,6 @@ def test_what_a_model_says_cannot_command_the_terminal():
     turns = [{"kind": "solve", "text": said, "right": False}]
     lines = report.transcript({"question": "?", "answer": "1", "turns": turns, "pictures": []})
     text = "\n".join(lines)
-    assert not report.INVISIBLE.search(text) and "\N{REPLACEMENT CHARACTER}[2J" in text
+    assert not INVISIBLE.search(text) and "\N{REPLACEMENT CHARACTER}[2J" in text
     assert max(map(len, lines)) < 200 and text.count("9") == 1000
     assert "  indented" in text and "and\u00a0kept" in text

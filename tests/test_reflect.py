@@ -1,11 +1,10 @@
 """Test time: judge the own answer, reflect where it was judged wrong. The model is a script of replies."""
 
 import random
-from collections import Counter
 
 import pytest
 
-from spark_lib.reflect import judge_and_reflect, vote
+from spark_lib.reflect import judge_and_reflect
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -163,21 +162,3 @@ def test_without_early_stop_every_answer_is_judged_again(play):
     ]
     assert [texts(round_) for round_ in history] == [[box("1"), box("2")]] + [[box("1"), box("22")]] * 2
     assert [len(story) for story in turns] == [3, 4]
-
-
-def test_vote_is_the_most_common():
-    """Guards the vote against Counter, ties included: of equals, the first wins."""
-    rng = random.Random(0)
-    for _ in range(200):
-        labels = [rng.choice(["a", "b", "c", None]) for _ in range(rng.randrange(7))]
-        counts = Counter(label for label in labels if label is not None).most_common(1)
-        assert vote(labels) == (counts[0][0] if counts else None)
-
-
-def test_vote_adds_up_weights():
-    """Guards the weighted vote: two doubtful answers lose to a sure one, three win. Weight 0 still is a vote."""
-    assert vote(["a", "a", "b"], [0.3, 0.3, 0.9]) == "b"
-    assert vote(["a", "b", "a", "a"], [0.3, 0.8, 0.3, 0.3]) == "a"
-    assert vote(["a", None], [0.0, 1.0]) == "a"
-    with pytest.raises(ValueError):
-        vote(["a", "b"], [1.0])

@@ -7,16 +7,19 @@ docs/metrics.md defines every figure.
 from dataclasses import dataclass, fields
 
 from spark_lib import reflect, seeds
-from spark_lib.config import Config, Evaluation
+from spark_lib.config import Config
 from spark_lib.evaluation import metrics
 from spark_lib.evaluation.metrics import interpolate, mean
 from spark_lib.evaluation.predictions import Prediction, Predictions
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
-from spark_lib.reflect import METHODS, Candidate
+from spark_lib.reflect import METHODS, Candidate, knockout
+from spark_lib.rewards import clusters
 from spark_lib.verify import extract_boxed, same_answer
 
 Tallies = dict[str, list[tuple[float, int]]]  # figure -> for each problem the sum of its marks and their number
+Duels = dict[tuple[int, int], list[Prediction]]  # labels of two answers -> the judgements in this order and the other
 
 
 @dataclass
@@ -24,7 +27,8 @@ class Said:
     """Everything that was said with one seed. Each list has an entry per problem; a part that is not measured has
     empty entries, or no entry at all in `rounds` and `turns`.
 
-    judgements: of each sample, None where it has no answer to judge. pairs: nothing, or the judgements of a right and
+    judgements: of each sample, None where it has no answer to judge. duels: see
+    duel_problems, None where there were none to be. pairs: nothing, or the judgements of a right and
     a wrong sample, shown in this order and in the other one. rounds: the answers after 0, 1 … rounds.
     """
 
@@ -32,6 +36,7 @@ class Said:
     samples: list[list[Prediction]]
     judgements: list[list[Prediction | None]]
     pairs: list[list[Prediction]]
+    duels: list[Duels | None]
     reflections: list[Prediction | None]
     rounds: list[list[Prediction]]
     turns: list[list[Prediction]]
@@ -54,13 +59,13 @@ def listen(
     """Ask about all problems; `name` tells sets of problems apart. Greedy answers are the same for every seed."""
     view, right_at = config.recycle.view, config.recycle.right_at
     n, parts = len(problems), settings.parts
-    said = Said([], [[] for _ in problems], [[] for _ in problems], [[] for _ in problems], [None] * n, [], [])
+    said = Said([], *([[] for _ in problems] for _ in range(3)), [None] * n, [None] * n, [], [])
 
     def ask(problems: list[Problem], n: int, stage: str, *temperature: float) -> list[list[Prediction]]:
         return predict(problems, n, f"{name}, seed {seed}: {stage}", *temperature)
 
     said.answers = [group[0] for group in predict(problems, 1, f"{name}: answers")]
-    if "samples" in parts or "judge" in parts:
+    if {"samples", "judge", "tournament"} & set(parts):
         said.samples = ask(problems, settings.samples, "samples", config.temperature)
     if "judge" in parts:
         rng, shown = seeds.rng(seed, "judge samples"), [s for group in said.samples for s in group if has_answer(s)]
@@ -71,6 +76,11 @@ def listen(
         asked = [pair_problems(group, view, right_at, seed, i) for i, group in enumerate(said.samples)]
         choices = iter(ask([p for pair in asked for p in pair], 1, "choose"))
         said.pairs = [[next(choices)[0] for _ in pair] for pair in asked]
+    if "tournament" in parts:
+        rng = seeds.rng(seed, "duels")
+        asked = [duel_problems(group, labels_of(group), view, rng) for group in said.samples]
+        choices = iter(ask([p for duels in asked for pair in duels.values() for p in pair], 1, "duels"))
+        said.duels = [{labels: [next(choices)[0] for _ in pair] for labels, pair in duels.items()} for duels in asked]
     if "reflect" in parts:
         rng, shown = seeds.rng(seed, "reflect"), [a for a in said.answers if has_answer(a)]
         again = iter(ask([about("reflect", [a], a.problem.answer, view, rng) for a in shown], 1, "reflect"))
@@ -100,21 +110,27 @@ def acceptance(settings: Evaluation):
     """The rule that accepts a judged answer: Prediction -> bool."""
     if settings.accept == "verdict":
         return reflect.says_yes
+    if settings.accept == "never":
+        return lambda judgement: False
     return lambda judgement: judgement.p_yes is not None and judgement.p_yes >= settings.threshold
 
 
 def candidates(said: Said, right_at: float) -> list[list[Candidate]]:
     """Each problem's samples, as best-of-n and the votes see them."""
     made = []
-    for samples, judgements in zip(said.samples, said.judgements):
-        problem = samples[0].problem
-        boxes = [extract_boxed(s.text) if has_answer(s) else None for s in samples]
-        labels = metrics.clusters(boxes, lambda a, b, problem=problem: same_answer(a, b, problem))
+    for samples, judgements, duels in zip(said.samples, said.judgements, said.duels):
         made.append([
-            Candidate(label, (j and j.p_yes) or 0.0, s.reward >= right_at, s.tokens, j.tokens if j else 0)
-            for s, j, label in zip(samples, judgements or [None] * len(samples), labels)
+            Candidate(label, (j and j.p_yes) or 0.0, s.reward >= right_at, s.tokens, j.tokens if j else 0,
+                      beaten(label, duels or {}))
+            for s, j, label in zip(samples, judgements or [None] * len(samples), labels_of(samples))
         ])
     return made
+
+
+def labels_of(samples: list[Prediction]) -> list[int | None]:
+    """For each of a problem's samples the place of the first one with the same answer; None where it has none."""
+    boxes = [extract_boxed(s.text) if has_answer(s) else None for s in samples]
+    return clusters(boxes, lambda a, b: same_answer(a, b, samples[0].problem))
 
 
 def figures(said: Said, right_at: float) -> dict:
@@ -132,7 +148,9 @@ def figures(said: Said, right_at: float) -> dict:
     curves = {}
     if all(said.samples):
         pool = candidates(said, right_at)
-        curves = {method: curve(method, pool) for method in (METHODS if judged else ["majority_vote"])}
+        possible = {"majority_vote": True, "best_of_n": judged, "weighted_vote": judged,
+                    "tournament": None not in said.duels}
+        curves = {method: curve(method, pool) for method in METHODS if possible[method]}
         k, counts = len(pool[0]), [sum(c.right for c in group) for group in pool]
         at = [mean([metrics.pass_at_k(k, count, i) for count in counts]) for i in range(1, k + 1)]
         found["solve"] |= {"k": k, "mean@k": at[0], "pass@k": at[-1], "pass_at": at,
@@ -233,8 +251,10 @@ def curve(method: str, samples: list[list[Candidate]]) -> dict[str, list[float]]
     for n in range(1, k + 1):
         runs = [[(group * 2)[start : start + n] for start in range(k)] for group in samples]
         accuracy.append(mean([METHODS[method](run).right for group in runs for run in group]))
-        judged = n > 1 and method != "majority_vote"
-        tokens.append(n * mean([c.tokens + judged * c.judge_tokens for group in samples for c in group]))
+        judged = n > 1 and method in ("best_of_n", "weighted_vote")
+        each = n * mean([c.tokens + judged * c.judge_tokens for group in samples for c in group])
+        duels = mean([knockout(run)[1] for group in runs for run in group]) if method == "tournament" else 0
+        tokens.append(each + duels)
     return {"accuracy": accuracy, "tokens": tokens}
 
 
@@ -244,3 +264,31 @@ def at_equal_tokens(budgets: list[float], curves: dict[str, dict[str, list[float
         name: [interpolate(budget, points["tokens"], points["accuracy"]) for budget in budgets]
         for name, points in curves.items()
     }
+
+
+def duel_problems(samples: list[Prediction], labels: list[int | None], view: str, rng) -> dict[tuple, list[Problem]]:
+    """A pairwise problem about each two different answers to one question, in both orders and the same words."""
+    firsts = sorted({label for label in labels if label is not None})  # a label is the place of its first answer
+    asked = {}
+    for i, first in enumerate(firsts):
+        for second in firsts[i + 1 :]:
+            pair, words = [samples[first], samples[second]], rng.getstate()
+            asked[first, second] = [about("pairwise", pair, "A", view, rng)]
+            after = rng.getstate()
+            rng.setstate(words)
+            asked[first, second].append(about("pairwise", pair[::-1], "A", view, rng))  # "A" only to read the verdict
+            rng.setstate(after)
+    return asked
+
+
+def beaten(label: int | None, duels: Duels) -> dict[int, tuple[bool, int]]:
+    """Candidate.beats of an answer: it wins where it is chosen in both orders; a judge who likes a place decides
+    nothing."""
+    found = {}
+    for (first, second), (one, other) in duels.items():
+        tokens = one.tokens + other.tokens
+        if label == first:
+            found[second] = ((one.verdict, other.verdict) == ("A", "B"), tokens)
+        elif label == second:
+            found[first] = ((one.verdict, other.verdict) == ("B", "A"), tokens)
+    return found

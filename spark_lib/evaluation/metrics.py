@@ -5,7 +5,7 @@ docs/metrics.md names the source of every formula.
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy
 
@@ -22,18 +22,6 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374), equation 1.
     """
     return 1 - math.comb(n - right, k) / math.comb(n, k)
-
-
-def clusters(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[int | None]:
-    """For each answer the place of the first answer that is the `same`; None for no answer, which is in no cluster."""
-    places: list[int | None] = []
-    for i, answer in enumerate(answers):
-        firsts = [j for j in range(i) if places[j] == j]
-        place = next((j for j in firsts if answers[j] == answer), None)  # cheap, so before `same`
-        if place is None and answer is not None:
-            place = next((j for j in firsts if same(answer, answers[j])), i)
-        places.append(place)
-    return places
 
 
 def binary(gold: Sequence[bool], said: Sequence[bool | None]) -> dict[str, float | None]:

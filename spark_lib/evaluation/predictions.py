@@ -16,10 +16,10 @@ from accelerate.utils import gather_object
 
 from spark_lib import progress
 from spark_lib.config import ConfigError
-from spark_lib.evaluation.confidence import yes_probabilities
 from spark_lib.model.checkpoints import write
 from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
+from spark_lib.sampling.confidence import yes_probabilities
 from spark_lib.verify import verify
 
 VERDICTS = {"pointwise": ("Yes", "No"), "pairwise": ("A", "B")}

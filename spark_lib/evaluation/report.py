@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from spark_lib.config import Evaluation
 from spark_lib.evaluation import metrics
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.report import percent, pyplot, transcript
 
 METHODS = {
     "tts": ("judge + reflect", "#d62728"), "best_of_n": ("best of n", "#ff7f0e"),
     "weighted_vote": ("weighted vote", "#2ca02c"), "majority_vote": ("majority vote", "#1f77b4"),
+    "tournament": ("tournament", "#9467bd"),
 }
 COMPARED = {
     "solve": "greedy accuracy", "mean@k": "accuracy of samples", "majority": "majority vote",

@@ -35,10 +35,11 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
 
 
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
-    """{"skills": the figures above as fractions (None where there was nothing to measure), "examples": some
-    problems with everything that was said about them}. Without problems, {"skills": None, "examples": []}."""
+    """{"skills": the figures above as fractions (None where there was nothing to measure), "marks": by skill, whether
+    each held-out problem was right (1 or 0), so that two runs can be compared problem by problem, "examples": some
+    problems with everything that was said about them}. Without problems, {"skills": None, "marks": {}, …}."""
     if not problems:
-        return {"skills": None, "examples": []}
+        return {"skills": None, "marks": {}, "examples": []}
     judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
               for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
@@ -58,7 +59,10 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
         "a_rate": said("A", of_kind["pairwise"]),
         "n": len(problems),
     }
-    return {"skills": skills, "examples": examples(turns, right_at)}
+    asked = {"solve": answers, "reflection": of_kind["reflect"], **{k: of_kind[k] for k in ("pointwise", "pairwise")}}
+    asked |= {f"tts.{k}": round_ for k, round_ in enumerate(history)}
+    marks = {name: [int(r.reward >= right_at) for r in rollouts] for name, rollouts in asked.items()}
+    return {"skills": skills, "marks": marks, "examples": examples(turns, right_at)}
 
 
 def examples(turns: list[list[Rollout]], right_at: float) -> list[dict]:

@@ -12,6 +12,8 @@ from spark_lib.model.weights import merged, starting_model
 from spark_lib.problem import Problem
 from spark_lib.rewards import Rule, mark
 from spark_lib.rollout import Rollout, sample
+from spark_lib.sampling import labels
+from spark_lib.sampling.confidence import yes_probabilities
 
 PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
 
@@ -28,6 +30,7 @@ class Sampler:
     clock: object  # seconds by phase, see run.Clock
     frozen: object = None  # the model before training, where it is not the same with its adapter off
     halvings: int = 0  # how often memory ran out
+    unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
 
     def __call__(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
@@ -36,8 +39,39 @@ class Sampler:
         """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
 
         part: only these of the problems, with the responses that they get when all are sampled at once. shown: what the
-        progress bar says; without it there is one only if it takes long.
+        progress bar says; without it there is one only if it takes long. In training (where the stream begins with a
+        step) marks are what config.reward and config.noise say, else the verifier's.
         """
+        groups = self.verified(problems, n, stream, max_rows, start_model, part, shown)
+        return self.learned_from(groups, stream) if isinstance(stream[0], int) else groups
+
+    def learned_from(self, groups: list[list[Rollout]], stream: tuple) -> list[list[Rollout]]:
+        """The groups with the marks that training learns from, see labels.py."""
+        config, (step, phase, *_) = self.config, stream
+        if config.noise.false_positive or config.noise.false_negative:
+            groups = labels.with_noise(groups, config.noise, config.seed, stream)
+        if phase == "judge":
+            return groups
+
+        def judge(problems: list[Problem]) -> list[float | None]:
+            verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"))]
+            self.unlogged += sum(len(r.response_ids) for r in verdicts)
+            with self.clock("verify"):
+                return yes_probabilities(self.model, self.tokenizer, verdicts, config.micro_batch_tokens)
+
+        rng = seeds.rng(config.seed, *stream, "marks")
+        source = labels.source_at(config.reward, step)
+        kept = labels.relabel(groups, source, judge, config.recycle.view, rng)
+        if len(kept) < len(groups):
+            left_out = sum(len(r.response_ids) for group in groups for r in group)
+            self.unlogged += left_out - sum(len(r.response_ids) for group in kept for r in group)
+        return kept
+
+    def verified(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
+        part: range | None = None, shown: str | None = None,
+    ) -> list[list[Rollout]]:
+        """One group of n rollouts per problem, marked by the verifier."""
         part = range(len(problems)) if part is None else part
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         limit = max_rows or self.config.max_rows

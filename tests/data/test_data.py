@@ -18,9 +18,10 @@ from rows import SPLITS, load_all, questions, sums
 
 import evaluate
 import train
-from spark_lib.config import ConfigError, Evaluation, load_config
+from spark_lib.config import ConfigError, load_config
 from spark_lib.data import sources
 from spark_lib.data.load import load_problems, split_of
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.model.vision import load_image
 
 # Layouts of public data sets, each field as it is there; then the question, answer and image to be found.

@@ -1,11 +1,14 @@
 """Figures of a scripted model, counted by hand."""
 
+import random
+
 import pytest
 
-from spark_lib.config import Config, Evaluation
+from spark_lib.config import Config
 from spark_lib.evaluation import assessment
-from spark_lib.evaluation.assessment import at_equal_tokens, curve, tokens_by_round
+from spark_lib.evaluation.assessment import at_equal_tokens, beaten, curve, duel_problems, tokens_by_round
 from spark_lib.evaluation.predictions import Prediction
+from spark_lib.evaluation.settings import Evaluation
 from spark_lib.problem import Problem
 from spark_lib.reflect import Candidate
 from spark_lib.verify import extract_boxed
@@ -266,3 +269,41 @@ def test_equal_tokens():
     curves = {"a": {"tokens": [10, 30], "accuracy": [0.2, 0.6]}, "b": {"tokens": [10, 20], "accuracy": [0.2, 0.3]}}
     assert at_equal_tokens([9, 20, 25], curves) == {"a": [0.2, pytest.approx(0.4), pytest.approx(0.5)],
                                                     "b": [0.2, 0.3, None]}
+
+
+def said_by(*verdicts: str | None) -> list[Prediction]:
+    return [Prediction(Problem("", "A", "pairwise"), "", True, 0.0, 7, verdict) for verdict in verdicts]
+
+
+def test_a_duel_is_won_in_both_orders():
+    """A judge who always says A prefers a place, not an answer: then nobody is beaten."""
+    duels = {(0, 2): said_by("A", "B"), (0, 3): said_by("A", "A"), (2, 3): said_by("B", "A")}
+    assert beaten(0, duels) == {2: (True, 14), 3: (False, 14)}
+    assert beaten(2, duels) == {0: (False, 14), 3: (False, 14)}
+    assert beaten(3, duels) == {0: (False, 14), 2: (True, 14)}
+    assert beaten(None, duels) == {}
+
+
+def test_a_tournament_by_hand():
+    """Three answers of 10 tokens, the last of them right. It beats the second, which beats the first; nobody has met
+    its equal, and an answer that cannot be read never fights. Draws of one, of two, of three."""
+    duels = {(0, 1): said_by("B", "A"), (0, 2): said_by("A", "A"), (1, 2): said_by("B", "A")}
+    group = [Candidate(label, 0.0, label == 2, 10, 0, beaten(label, duels)) for label in (0, 1, 2)]
+    found = curve("tournament", [group])
+    assert found["accuracy"] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0]
+    # of two: 1 beats 0; 2 beats 1; 2 stays against 0. Of three: 0 1 2 -> 2; 1 2 0 -> 2; 2 0 1 -> 2 stays, stays
+    assert [round(x, 6) for x in found["tokens"]] == [10, 34, 58]
+    unread = [Candidate(None, 0.0, False, 10, 0), *group[1:]]
+    assert curve("tournament", [unread])["accuracy"][-1] == 1.0
+
+
+def test_every_two_answers_meet_once_in_both_orders():
+    samples = [Prediction(Problem("", "3", meta={"question": "1 + 2"}), f"\\boxed{{{x}}}", True, 0.0, 5)
+               for x in ("3", "4", "3", "5")]
+    asked = duel_problems(samples, [0, 1, 0, 3], "answer", random.Random(0))
+    assert list(asked) == [(0, 1), (0, 3), (1, 3)]
+    for (first, second), (one, other) in asked.items():
+        answers = [extract_boxed(samples[i].text) for i in (first, second)]
+        assert [extract_boxed(r.text) for r in one.meta["candidates"]] == answers
+        assert [extract_boxed(r.text) for r in other.meta["candidates"]] == answers[::-1]
+        assert one.prompt.split("A: ")[0] == other.prompt.split("A: ")[0]  # the same words, or the order is not alone

@@ -27,19 +27,6 @@ def test_pass_at_k_is_unbiased():
     assert estimate == pytest.approx(1 - (1 - p) ** k)
 
 
-def test_clusters():
-    """Guards the votes: spellings of one answer are one candidate, and no answer is none."""
-    calls = []
-
-    def same(a: str, b: str) -> bool:
-        calls.append((a, b))
-        return float(a) == float(b)
-
-    assert metrics.clusters(["1", "0.5", None, "1.0", "0.50", "2", None, "1"], same) == [0, 1, None, 0, 1, 5, None, 0]
-    assert ("1", "1") not in calls  # the verifier may take seconds, equal texts need none of it
-    assert metrics.clusters([], same) == []
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_binary_agrees_with_scikit_learn(seed):
     """Guards precision, recall and F1 of both classes, with unreadable verdicts as a class that is never the gold."""

@@ -14,7 +14,6 @@ from torch.testing import assert_close
 import evaluate
 from spark_lib.config import Config, ConfigError, Lora
 from spark_lib.evaluation.benchmarks import BENCHMARKS
-from spark_lib.evaluation.confidence import continuations, yes_probabilities
 from spark_lib.loss import micro_batches, rows_of_groups
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import save_merged
@@ -24,6 +23,7 @@ from spark_lib.model.weights import base_of, lora_layers, trainable
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.rollout import Rollout, encode, sample
+from spark_lib.sampling.confidence import continuations, yes_probabilities
 from spark_lib.starters.text import build_tokenizer
 
 TEMPERATURE = 0.8

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from spark_lib.evaluation.confidence import continuations, verdict_place, yes_probabilities
 from spark_lib.problem import Problem
+from spark_lib.sampling.confidence import continuations, verdict_place, yes_probabilities
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
