@@ -29,6 +29,14 @@ QUICK = ["problems_per_step=2", "group_size=4", "recycle.kinds=[]", "max_new_tok
          "verifier=rule.py:mark"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """They take half of the time of such small runs, and no test here is about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spark_lib.report.figure", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     """A folder to run in, with a rule that marks about half of the responses right."""
@@ -205,7 +213,7 @@ def test_three_in_a_row_end_the_run(place, monkeypatch, capsys):
     """The message says what to try, the last checkpoint is finite, and the count goes on over a kill and a resume."""
     break_steps(monkeypatch, {2, 3, 4})
     with pytest.raises(NotFinite, match=f"{MOST_SKIPPED} steps in a row.*lower lr"):
-        train.main([*QUICK, "max_steps=9", "save_every=2"])
+        train.main([*QUICK, "max_steps=6", "save_every=2"])
     out = capsys.readouterr().out
     assert "to go on from checkpoint-2 once that is mended: python train.py resume=runs/a" in out
     run = place / "runs" / "a"
@@ -218,6 +226,7 @@ def test_three_in_a_row_end_the_run(place, monkeypatch, capsys):
     assert json.loads((run / "summary.json").read_text())["steps"] == 3
 
 
+@pytest.mark.slow
 def test_a_stop_between_skipped_steps_keeps_their_count(place, monkeypatch):
     break_steps(monkeypatch, {1, 2, 3})
     with monkeypatch.context() as patch:
@@ -407,7 +416,7 @@ def fuzz_checkpoints(spark, folder: Path, count: int, seed: int) -> dict[str, in
 
 def test_damaged_checkpoints_end_well_or_in_one_line(spark, tmp_path):
     """Adapters and checkpoints with missing, damaged or swapped files: never a traceback."""
-    seen = fuzz_checkpoints(spark, tmp_path, 25, seed=0)
+    seen = fuzz_checkpoints(spark, tmp_path, 12, seed=0)
     assert seen["from the one before"] and seen["refused"]
 
 

@@ -31,6 +31,14 @@ SMALL = ["max_steps=3", "save_every=2", "problems_per_step=2", "group_size=4", "
 CODES = {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """They take half of the time of such small runs, and no test here is about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spark_lib.report.figure", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """The folder of a run that nothing interrupted."""
@@ -165,6 +173,7 @@ def test_nohup_keeps_its_meaning(monkeypatch):
         signal.signal(signal.SIGHUP, previous)
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on(whole, place, monkeypatch):
     """evaluate.py keeps every response that it has; SIGTERM is 143 there too."""
     shutil.copytree(whole.parent, place / "runs")
@@ -214,6 +223,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, place, capsys, s
         assert not differences(run, whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint(whole, place, monkeypatch, capsys):
     save = checkpoints.torch.save
     with monkeypatch.context() as patch:
@@ -388,6 +398,7 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(whole, place, capsys
     assert "at its end after 4 steps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_not_finished_any_more(whole, place, monkeypatch):
     shutil.copytree(whole.parent, "runs")
     with monkeypatch.context() as patch:
