@@ -87,9 +87,11 @@ WHERE = {
 }
 
 
+DEFAULT = ("in a step's update", "before the first step, in the evaluation")
+
+
 @pytest.mark.parametrize("where", [
-    where if "update" in where or "in the evaluation" in where else pytest.param(where, marks=pytest.mark.slow)
-    for where in WHERE
+    where if where in DEFAULT else pytest.param(where, marks=pytest.mark.slow) for where in WHERE
 ])
 def test_sigterm_leaves_a_checkpoint_and_the_run_goes_on(whole, place, monkeypatch, capsys, where):
     """SLURM and docker send SIGTERM, and the steps since the last checkpoint were lost."""
@@ -164,6 +166,56 @@ def test_a_stop_in_the_warm_up_leaves_no_checkpoint_of_its_middle(place, monkeyp
                 and "adapter_config" not in name and "README" not in name]  # these name the folder of the base
 
 
+@pytest.mark.slow
+def test_random_kills_cost_no_byte(tmp_path):
+    """A few of those of docs/reliability.md: at random moments and file operations of a run and its evaluation."""
+    words = [sys.executable, str(REPO / "tests" / "perf" / "kills.py"), "--kills", "4", "--steps", "6", "--seed", "3"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0 and "4  kills, every course ended in the same bytes" in done.stdout, done.stderr
+
+
+TWO = """
+import os, signal, sys
+sys.path.insert(0, {repo!r})
+import train
+loss_of, log, rank = train.joint_loss, train.Run.log, int(os.environ["RANK"])
+now = [0]
+def broken(*args):
+    loss, metrics = loss_of(*args)
+    return loss * (float("nan") if now[0] == 1 and rank == 1 else 1.0), metrics
+def logged(run, *args):
+    log(run, *args)
+    now[0] = run.done
+    if run.done == {stop_after} and rank == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+train.joint_loss, train.Run.log = broken, logged
+train.main(sys.argv[1:])
+"""
+
+
+def two(folder: Path, stop_after: int, *words: str) -> subprocess.CompletedProcess:
+    (folder / "two.py").write_text(TWO.format(repo=str(REPO), stop_after=stop_after))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "two.py", *words]
+    on_cpu = environment(ACCELERATE_USE_CPU="true")
+    return subprocess.run(launch, cwd=folder, env=on_cpu, capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.slow
+def test_two_processes_skip_and_stop_together(tmp_path):
+    """NaN in one process's share, and SIGTERM to one process: what only one of them knew would hang the other."""
+    words = ["problems_per_step=6", "group_size=4", "recycle.kinds=[]", "eval.limit=0", "max_steps=4", "run_name=a"]
+    stopped_ = two(tmp_path, 3, *words)
+    run = tmp_path / "runs" / "a"
+    assert stopped_.returncode != 0 and "stopped after 3 steps" in stopped_.stdout, stopped_.stderr
+    assert "exitcode  : 143" in stopped_.stderr
+    assert [path.name for path in checkpoints.checkpoints(run)] == ["checkpoint-3"]
+    done = two(tmp_path, -1, "resume=runs/a")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows if "update/skipped" in row] == [1]
+
+
 def test_nohup_keeps_its_meaning(monkeypatch):
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -205,7 +257,7 @@ def largest_file(size: int):
 
 
 @pytest.mark.parametrize("size, what", [
-    pytest.param(300_000, "checkpoint-2", id="adapter"),
+    pytest.param(300_000, "checkpoint-2", id="adapter", marks=pytest.mark.slow),
     pytest.param(1_000_000, "checkpoint-2", id="optimiser", marks=pytest.mark.slow),
     pytest.param(2_500, "File too large", id="metrics"), pytest.param(600, "File too large", id="config"),
 ])
@@ -308,6 +360,7 @@ def test_evaluations_of_the_same_second_and_a_stop_before_their_settings(place):
     assert evaluate.folder_of("starter", "x", {"n": 1}) == Path("runs/eval-starter-x")
 
 
+@pytest.mark.slow
 def test_a_path_with_spaces_can_be_pasted(whole, place, monkeypatch, capsys):
     """Started from one folder, gone on with from another, by the line that was printed."""
     there = place / "my runs' place"

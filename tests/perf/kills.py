@@ -2,11 +2,12 @@
 
     python tests/perf/kills.py [--kills 100] [--seed 0] [--steps 30] [--out FILE.jsonl]
 
-An undisturbed run is made first, and after it evaluate.py. Then the same again with SIGKILL: every second kill at a
-random time of the whole course, the others at a random file operation in the run's folder (opening, renaming, removing,
-flushing), which a random time seldom meets. A killed course is gone on with by resume=, and killed again, until it
-comes to its end; then every file is compared but those that tell seconds (tests/same_run.py). Each course is a process
-of its own, forked from one that has read the libraries. Exit code 1 if a byte differs.
+An undisturbed run is made first, and after it evaluate.py. Then the same again with SIGKILL: about every second kill at
+a random time of the whole course (in its own CPU seconds, whatever else the machine does), the others at a random file
+operation in the run's folder (opening, renaming, removing), which a random time seldom meets. A killed course is gone
+on with by resume=, and killed again, until it comes to its end; then every file is compared but those that tell seconds
+(tests/same_run.py). Each course is a process of its own, forked from one that has read the libraries. Exit code 1 if a
+byte differs. Linux only.
 """
 
 import argparse
@@ -89,14 +90,20 @@ def die_at(number: int):
     return act
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a child process that is not waited for has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait(pid: int, seconds: float | None = None) -> int:
-    """The exit status of the process, which is killed after so many seconds."""
-    end = time.monotonic() + (seconds if seconds is not None else float("inf"))
+    """The exit status of the process, which is killed after so many CPU seconds."""
+    end = seconds if seconds is not None else float("inf")
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= end:
+        if cpu_seconds(pid) >= end:
             os.kill(pid, signal.SIGKILL)
             end = float("inf")
         time.sleep(0.005)
@@ -117,12 +124,14 @@ def phase(run: Path, steps: int) -> str:
 
 
 def undisturbed(folder: Path, steps: int) -> tuple[float, int]:
-    """(seconds, file operations) of a course that nothing kills."""
+    """(CPU seconds, file operations) of a course that nothing kills."""
     counted = folder / "operations"
-    start = time.monotonic()
+    before = os.times()
     if wait(fork(folder, steps, lambda count: counted.write_text(str(count)))):
         raise SystemExit(f"the undisturbed course failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
-    return time.monotonic() - start, int(counted.read_text())
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, int(counted.read_text())
 
 
 def killed_course(
