@@ -13,7 +13,7 @@ matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
 from spark_lib.config import Config, visible
-from spark_lib.model.checkpoints import warm_base
+from spark_lib.model.checkpoints import last_checkpoint, warm_base
 from spark_lib.model.load import STARTER, STARTER_VL, shape_of
 from spark_lib.model.vision import sees_images
 from spark_lib.problem import KINDS
@@ -106,7 +106,7 @@ def spent(summary: dict) -> str:
 
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
-    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    newest = last_checkpoint(folder)
     built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
     source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",

@@ -135,5 +135,8 @@ def read_rows(path: Path) -> list[dict]:
     whole, _, torn = path.read_bytes().rpartition(b"\n")
     if torn:
         os.truncate(path, len(whole) + bool(whole))
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    try:
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+    except ValueError as error:
+        raise ConfigError(f"{path}: a line in it is damaged ({error}); delete the folder {path.parent}") from error
 

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from spark_lib.config import ConfigError
 from spark_lib.loss import Row
+from spark_lib.model.finite import refuse_broken_model
 from spark_lib.model.kinds import OTHERS
 from spark_lib.model.packing import hidden_states, pack, to_logits
 from spark_lib.model.weights import base_of, is_quantised
@@ -19,6 +20,15 @@ from spark_lib.model.weights import base_of, is_quantised
 PROMPTS = [[11, 12, 13], [14, 15, 16, 17, 18, 19]]  # any tokens: two prompts of different length
 RESPONSES = [[[21, 22, 23], [24, 25]], [[26, 27, 28], [29, 30, 31]]]  # and two responses to each
 EXACT, ROUNDED = 1e-2, 0.2  # largest distance (see `distance`) in fp32; in bf16 or quantised, where experts may change
+
+
+def refuse_unfit(model, tokenizer, name: str, together: bool = True) -> None:
+    """Raise ConfigError for a model (`name`, for the message) that is broken or that is not read as it reads itself.
+    together: several responses are to be read behind one prompt, as updates and the judge's probabilities do."""
+    refuse_broken_model(model, tokenizer, name)
+    refuse_misread(model)
+    if together:
+        refuse_leaks(model)
 
 
 @torch.no_grad()

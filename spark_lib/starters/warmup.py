@@ -87,9 +87,11 @@ def warm_up(spark, made: list[Problem], run) -> None:
             batch = made[step * warmup.batch : (step + 1) * warmup.batch]
             learned = spark.update([], batch, ("warm-up", step))
             bar.update()
+            run.count_skipped(learned)
             if step % 5 == 0 or step == warmup.steps - 1:
-                run.say(f"warm-up step {step:3d}  loss {learned['update/nll']:.3f}")
+                run.say(f"warm-up step {step:3d}  loss {learned.get('update/nll', float('nan')):.3f}")
         if run.main:
             save_merged(spark.model, spark.tokenizer, folder)
         spark.accelerator.wait_for_everyone()
     spark.start(str(folder))
+    run.warming = False
