@@ -39,7 +39,7 @@ def train(folder: Path, *words: str) -> subprocess.CompletedProcess:
 
 
 def wait_for_steps(process: subprocess.Popen, metrics: Path, count: int) -> None:
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < count:
         assert process.poll() is None and time.time() < deadline, "the run ended, or never came so far"
         time.sleep(0.005)
@@ -125,7 +125,7 @@ def test_ctrl_c_saves_and_goes_on(whole, tmp_path):
     run = tmp_path / "runs" / "a"
     wait_for_steps(process, run / "metrics.jsonl", 1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0 and "Traceback" not in err
     assert "resume=runs/a" in out + err
     assert list(run.glob("checkpoint-*")) and not (run / "summary.json").exists()
