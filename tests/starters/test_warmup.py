@@ -209,7 +209,7 @@ def test_plain_peft_loads_the_result(whole, monkeypatch):
     from peft import AutoPeftModelForCausalLM
 
     run, said = whole
-    monkeypatch.chdir(run.parents[2])
+    monkeypatch.chdir(run.parents[1])
     Path("spark_lib").symlink_to(REPO / "spark_lib")
     names: dict = {}
     exec("\n".join(line.strip() for line in said.split("peft:\n")[1].splitlines()), names)
