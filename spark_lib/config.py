@@ -25,7 +25,7 @@ LARGEST = 2**63 - 1
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What YAML and OmegaConf raise about text that means no value: "!!int x", "[" a thousand times, …
-UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError)
+UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
 # What a terminal would obey instead of showing it, and lone surrogates, which no file can hold.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BREAKS = re.compile("\\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\\s*")

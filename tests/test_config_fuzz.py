@@ -110,6 +110,7 @@ def test_files(tmp_path):
     (["lr=inf"], "lr: must be a number that a computer holds, got inf"),
     (["recycle.shares.reflect=nan"], "recycle.shares: must be a number"),
     (["seed=" + "9" * 30], "seed: must be a number"),
+    (["lr=" + "9" * 400], "int too large to convert to float"),
     (["max_steps=!!int x"], "max_steps=!!int x: invalid literal"),
     (["data_options=[]"], "data_options=[]: "),
     (["model=${nowhere}"], "nowhere"),

@@ -16,6 +16,7 @@ of the quickstart:
 The last two have nothing to do with arithmetic: policy-only training has no reason to mend them, SPARK has.
 """
 
+import inspect
 import random
 import re
 import sys
@@ -33,6 +34,7 @@ from spark_lib.data.load import arithmetic, split_of
 from spark_lib.problem import KINDS, Problem
 from spark_lib.recycle import compare
 from spark_lib.rollout import encode_prompt, sample
+from spark_lib.starters.built_from import stamp
 from spark_lib.verify import verify_many
 
 FOLDER = Path(__file__).with_name("text_model")
@@ -340,6 +342,7 @@ def main(cold_start: Callable = cold_start, folder: Path = FOLDER) -> None:
     model, tokenizer = cold_start(seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    stamp(folder, Path(inspect.getfile(cold_start)), seed)
     print(f"starter saved to {folder}")
 
 
