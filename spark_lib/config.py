@@ -273,7 +273,7 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{name}: must be a number that a computer holds, got {item}")
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{name}: '{item}' has a ${{, which config.yaml would hold for a reference")
-            if low is not None and isinstance(item, str | list | dict):  # '???' and lists in lists pass OmegaConf
+            if low is not None and isinstance(item, list | dict):  # OmegaConf lets a list in a list pass for a number
                 raise ConfigError(f"{name}: expected a number, got '{item}'")
             if item is not None and low is not None and not item >= low:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
