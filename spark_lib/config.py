@@ -26,7 +26,7 @@ LARGEST = 2**63 - 1
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What YAML and OmegaConf raise about text that means no value: "!!int x", "[" a thousand times, …
-UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError)
+UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
 # What a terminal would obey instead of showing it, and lone surrogates, which no file can hold.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BREAKS = re.compile("\\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\\s*")
@@ -287,6 +287,8 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{name}: must be a number that a computer holds, got {item}")
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{name}: '{item}' has a ${{, which config.yaml would hold for a reference")
+            if low is not None and isinstance(item, list | dict):  # OmegaConf lets a list in a list pass for a number
+                raise ConfigError(f"{name}: expected a number, got '{item}'")
             if item is not None and low is not None and not item >= low:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:
