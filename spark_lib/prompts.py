@@ -38,7 +38,7 @@ REFLECT = (
     "Someone answered the problem below.\nAnswer: {candidate}\n"
     "Judge it. Keep it if it is correct, else correct it. Write the final answer in \\boxed{{}}.\n{question}",
 )
-# One phrasing each, as figures should be comparable: what a benchmark asks (spark_lib/benchmarks.py).
+# One phrasing each, as figures should be comparable: what a benchmark asks (evaluation/benchmarks.py).
 REASON = "Reason step by step, then "
 BENCHMARK = {
     "answer": SOLVE[0],
