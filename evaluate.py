@@ -15,7 +15,6 @@ import dataclasses
 import gc
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,13 +29,15 @@ from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision
-from spark_lib.model.checkpoints import load_trained, write
+from spark_lib.model.checkpoints import load_trained, read_json, write
+from spark_lib.model.fit import refuse_unfit
 from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
 from spark_lib.rewards import load_rule
 from spark_lib.run import Clock
 from spark_lib.sampling.roll import Sampler
+from spark_lib.stopping import run_script
 from spark_lib.view import write_page
 from spark_lib.view.rows import keep_pictures
 
@@ -96,7 +97,8 @@ def fingerprint(model) -> str:
 
 def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
     """All that the predictions depend on."""
-    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)))
+    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)),
+                   *p.context, *p.also)
                   for name, problems in sets.items() for p in problems])
     names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
     return {
@@ -116,10 +118,10 @@ def folder_of(target: str, name: str, wanted: dict) -> Path:
     while True:
         folder = parent / (stem if number == 1 else f"{stem}-{number}")
         settings = folder / "settings.json"
-        if not folder.exists():
-            folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if all(path.suffix == ".partial" for path in folder.iterdir()):  # new, or a stop left no more than the folder
             write(settings, json.dumps(wanted, indent=1))
-        if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) == wanted:
+        if settings.is_file() and read_json(settings) == wanted:
             return folder
         number += 1
 
@@ -139,6 +141,7 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
+    refuse_unfit(model, tokenizer, target, together=bool({"judge", "reflect"} & set(settings.parts)))
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
@@ -150,7 +153,7 @@ def evaluate(
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
         at = dataclasses.replace(config, temperature=temperature)
         sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
-        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part)
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
@@ -219,9 +222,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+    run_script(main)

@@ -117,7 +117,8 @@ class Predictions:
 def row_of(rollout: Rollout, stage: str, p_yes: float | None) -> dict:
     """A line of predictions.jsonl."""
     problem = rollout.problem
-    row = {"stage": stage, "kind": problem.kind, "question": problem.meta.get("question", problem.prompt)}
+    asked = [*(f"{role}: {text}" for role, text in problem.context), problem.meta.get("question", problem.prompt)]
+    row = {"stage": stage, "kind": problem.kind, "question": "\n".join(asked)}
     row |= {"pictures": shown} if (shown := [content_key(image) for image in images_of(problem)]) else {}
     row |= {"prompt": problem.prompt}
     row |= {"answer": problem.answer, "response": rollout.text, "finished": rollout.finished}
@@ -139,5 +140,8 @@ def read_rows(path: Path) -> list[dict]:
     whole, _, torn = path.read_bytes().rpartition(b"\n")
     if torn:
         os.truncate(path, len(whole) + bool(whole))
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    try:
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+    except ValueError as error:
+        raise ConfigError(f"{path}: a line in it is damaged ({error}); delete the folder {path.parent}") from error
 

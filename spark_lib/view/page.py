@@ -65,14 +65,16 @@ def write(path: Path, text: str) -> Path:
 # --- a run's page ---------------------------------------------------------------------------------------------
 
 
-def write_run(folder: Path) -> Path:
-    """<folder>/report.html of a run that has ended or still goes on. Raises ConfigError for what is no run's folder."""
+def write_run(folder: Path, summary: dict | None = None) -> Path:
+    """<folder>/report.html of a run that has ended or still goes on. Raises ConfigError for what is no run's folder.
+
+    summary: what summary.json will hold, where it is not yet written."""
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
     config = OmegaConf.to_object(OmegaConf.load(folder / "config.yaml"))
     steps, blobs, left_out = shown_steps(folder / record.NAME)
     metrics, timings = (lines_of(folder / f"{name}.jsonl") for name in ("metrics", "timings"))
-    summary = json_of(folder / "summary.json")
+    summary = summary or json_of(folder / "summary.json")
     before, after = (json_of(folder / f"{name}.json") for name in ("before", "after"))
     found = figures(before, after)
     seconds = summary.get("seconds") or totals(timings)
@@ -211,7 +213,7 @@ def index(row: dict, problems: dict[tuple, int]) -> dict:
     response a digit, 1 if it was cut off, 2 more if it is a judgement without a readable verdict."""
     groups = []
     for group in row["groups"]:
-        key = (group["question"], group["answer"], *group.get("pictures", ()))
+        key = (group["question"], group["answer"], str(group.get("context")), *group.get("pictures", ()))
         responses = group["responses"]
         flags = "".join(str((not r["finished"]) + 2 * ("verdict" in r and r["verdict"] is None)) for r in responses)
         groups.append([KINDS.index(group["kind"]), int(group["dropped"] is not None),

@@ -73,7 +73,8 @@ def group_row(group: list[Rollout], trained, names: dict[int, str], spell: Spell
             pictures[shown[-1]] = picture(image)
     row = {"kind": problem.kind, "question": problem.meta.get("question", problem.prompt), "prompt": problem.prompt,
            "answer": problem.answer}
-    row |= {"choices": list(problem.choices)} if problem.choices else {}
+    lists = {"choices": problem.choices, "also": problem.also, "context": [list(turn) for turn in problem.context]}
+    row |= {name: list(found) for name, found in lists.items() if found}
     row |= {"pictures": shown} if shown else {}
     if about := problem.meta.get("candidates"):
         row |= {"about": [judged(r, names) for r in about], "view": problem.meta["view"]}

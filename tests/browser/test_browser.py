@@ -282,7 +282,8 @@ def test_hostile_texts_are_inert(tmp_path, visit):
     """Everything a model may write is shown as text, in lists, cards, prompts, stories; none of it runs."""
     rows = [step_of(i, text=text) for i, text in enumerate(HOSTILE)]
     for row, text in zip(rows, HOSTILE):
-        row["groups"][0] |= {"question": text, "prompt": text, "answer": text, "choices": [text]}
+        row["groups"][0] |= {"question": text, "prompt": text, "answer": text, "choices": [text],
+                              "context": [[text, text]]}
     run = made_run(tmp_path / "<b>run", rows)
     stories = [{"question": text, "answer": text, "pictures": ["x' onerror='window.broken = 1"],
                 "turns": [{"kind": "solve", "text": text, "right": True}]} for text in HOSTILE]

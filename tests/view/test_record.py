@@ -64,8 +64,10 @@ def test_the_documentation_names_every_key(groups, config, tokenizer):
     listed = {name: set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", part, re.MULTILINE))))
               for name, part in zip(tables, text.split("| of a")[1:])}
     groups[0][0].truth = 1.0
-    groups[0][0].problem = replace(groups[0][0].problem, image=Image.new("RGB", (8, 8)), choices=("x", "y"))
+    everything = {"choices": ("x", "y"), "also": ("z",), "context": (("system", "Be brief."),)}
+    groups[0][0].problem = replace(groups[0][0].problem, image=Image.new("RGB", (8, 8)), **everything)
     row = step_row(0, groups, config, speller(tokenizer))
+    assert row["groups"][0]["context"] == [["system", "Be brief."]] and row["groups"][0]["also"] == ["z"]
     assert listed["step"] == set(row)
     assert listed["group"] == {key for group in row["groups"] for key in group}
     assert listed["response"] == {key for group in row["groups"] for r in group["responses"] for key in r}

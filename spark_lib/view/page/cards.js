@@ -66,7 +66,7 @@ function tokenTable(response) {
 // Something that is made when it is opened for the first time.
 function opening(title, make) {
   return el("details", {
-    ontoggle: (event) => event.target.open && event.target.children.length === 1 && event.target.append(make()),
+    ontoggle: ({ target }) => target.open && target.children.length === 1 && target.append(...[make()].flat()),
   }, el("summary", {}, title));
 }
 

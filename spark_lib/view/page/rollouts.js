@@ -135,6 +135,8 @@ function drawGroup(entry, full, found) {
         el("span", { class: "quiet" }, `step ${entry.step}, group ${state.group}`),
         group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, nothing to learn`),
           visits(entry, state.group)),
+      group.context && opening(plural(group.context.length, "turn") + " before it", () => group.context.map(
+        ([role, text]) => el("div", { class: "said" }, el("strong", {}, visible(role)), ` ${visible(text)}`))),
       el("h2", { dir: "auto", class: "question", tabindex: "-1" }, asked(group.question, group.pictures, MOST_TEXT)),
       (group.pictures ?? []).map((key) => picture(full.pictures[key])),
       el("p", {}, "right answer: ", group.answer ? el("code", {}, visible(group.answer)) : "nothing was called right"),
