@@ -1,0 +1,183 @@
+r"""What looks like arithmetic or algebra and is none: words, names, times, dates, ratios, residues.
+
+Read as mathematics, "on" is "no", `\triangle ADE` is `\triangle AED` and 2020-03-04 is 2013. Here they are compared as
+what they are: the same words in the same order, the same time of day, proportional ratios.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from spark_lib.answers.numbers import number
+from spark_lib.answers.spelling import plain, split
+
+# --- the same characters --------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[0-9]+(?:\.[0-9]+)?|\S")
+_FORMULA = re.compile(r"[\\^_={}+*<>|]|^ ?-|[A-Za-z]'?\(")
+_TWO_LETTER_WORDS = frozenset(
+    "no ok up to of or we my by do go it is if so us at an as am be he hi in me on ox".split()
+)  # of which these two letters, in either case, are one word: an oxide of nitrogen and nobelium lose to "no"
+_FOLDED_PAIRS = frozenset("no ok up to of or we my by do go".split())
+
+
+@lru_cache(maxsize=1 << 13)
+def tokens(text: str) -> tuple[str, ...]:
+    """A tidied text as its words, numbers and signs. Single letters stand together: `A B` is AB; "the rapist" stays."""
+    found = _TOKEN.findall(plain(text))
+    fold = not _FORMULA.search(plain(text))
+    merged: list[str] = []
+    for token in found:
+        single = len(token) == 1 and token.isalpha() and token.isascii()
+        if single and merged and merged[-1][0] == "\0":
+            merged[-1] += token
+        else:
+            merged.append("\0" + token if single else _folded(token) if fold else token)
+    return tuple(token.lstrip("\0") for token in merged)
+
+
+def _folded(word: str) -> str:
+    """A word in lower case, but not a name that its case tells: Co and CO, NaCl, XYZ."""
+    if not word.isalpha() or (len(word) < 3 and word.lower() not in _FOLDED_PAIRS):
+        return word
+    consecutive = len(word) == 3 and all(ord(b) - ord(a) == 1 for a, b in zip(word.lower(), word.lower()[1:]))
+    shaped = word.islower() or word.isupper() or word.istitle()
+    vowels = not word.isascii() or re.search("[aeiouy]", word.lower())
+    return word.casefold() if shaped and vowels and not consecutive else word
+
+
+_FORMULA_UNIT = re.compile(r"(?:\d*(?:[A-Z][a-z]?|\(|\))_?\{?\d*\}? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
+
+
+def same_text(answer: str, gold: str) -> bool:
+    """Whether two tidied texts are the same, but for spaces, fonts and the case of words."""
+    if tokens(answer) == tokens(gold):
+        return True
+    if _FORMULA_UNIT.fullmatch(plain(gold)) and _FORMULA_UNIT.fullmatch(plain(answer)):
+        return re.sub(r"[_{} ]", "", plain(answer)) == re.sub(r"[_{} ]", "", plain(gold))
+    return False
+
+
+# --- words and names ------------------------------------------------------------------------------------------------
+
+_WORDS = re.compile(r"(?:[^\W\d_]|[ '\".,/&!?()-])*[^\W\d_](?:[^\W\d_]|[ '\".,/&!?()-])*")
+_NAMES_IN_ORDER = re.compile(r"[A-Z](?:-[A-Z]){2,}|[A-Z]{2}(?:-[A-Z]{2})+")  # A-B-C: a path, no difference
+_UNQUOTED = re.compile(r"[\"“”()\[\]{}*]|^'|'$|(?<=\w)\.(?=\w?)")
+
+
+def is_words(text: str) -> bool:
+    """Whether a tidied text is words, or one name: no algebra. `ab` may be a product, `Ag`, `no` and `cab` may not."""
+    text = plain(text)
+    if not _WORDS.fullmatch(text):
+        return bool(_NAMES_IN_ORDER.fullmatch(text))
+    if re.search(r"[^\W\d_]\(|[^\W\d_] ?[/-] ?[^\W\d_](?![^\W\d_])", text) and not re.search(r"[^\W\d_]{3}", text):
+        return False  # f(x), x/y, a-b
+    runs = re.findall(r"[^\W\d_]+", text)
+    joined = "".join(runs) if all(len(run) == 1 for run in runs) else max(runs, key=len)
+    if len(joined) == 1:
+        return bool(re.fullmatch(r"\(?[A-J]\)?|[^\x00-\x7f]", text))
+    return len(joined) > 2 or not joined.islower() or joined in _TWO_LETTER_WORDS or not joined.isascii()
+
+
+def same_words(answer: str, gold: str, same) -> bool | None:
+    """None if neither is words. Of one letter only an option's name "(c)" is C; c is another variable than C."""
+    if not (is_words(gold) or is_words(answer)):
+        return None
+    said, meant = (_UNQUOTED.sub("", plain(text)).strip(" .") for text in (answer, gold))
+    if len(meant) == 1:
+        return said in (meant, meant.lower() if plain(answer) != said and meant.isupper() else meant)
+    return bool(meant) and tokens(said) == tokens(meant)
+
+
+# --- times, dates, ratios -------------------------------------------------------------------------------------------
+
+_TIME = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))? ?(?:([ap])\.? ?m\b\.?)?", re.IGNORECASE)
+_CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])")
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTH = r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+_DATES = [  # groups named year, month, day
+    re.compile(r"(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})"),
+    re.compile(rf"(?P<month>{_MONTH}) (?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)?(?:,? (?P<year>[0-9]{{4}}))?", re.IGNORECASE),
+    re.compile(rf"(?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{_MONTH})(?:,? (?P<year>[0-9]{{4}}))?", re.IGNORECASE),
+]
+_DASHED = re.compile(r"[0-9]+(?:[-/.][0-9]+){2,}|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
+_RATIO = r":"
+_FRACTION = re.compile(r"-?(?:[0-9.]+ ?/ ?[0-9.]+|\\frac\{[^{}]*\}\{[^{}]*\})")
+
+
+def _date(text: str) -> tuple[int, int, int] | None:
+    for pattern in _DATES:
+        if match := pattern.fullmatch(text):
+            month = match["month"]
+            month = int(month) if month.isdigit() else _MONTHS.index(month[:3].lower()) + 1
+            return int(match["year"] or 0), month, int(match["day"])
+    return None
+
+
+def _time(text: str) -> tuple[int, int, int, bool] | None:
+    """(hour, minute, second, whether "a.m." or "p.m." says which half of the day), an afternoon's hour from 12 on."""
+    match = _TIME.fullmatch(text)
+    if not match or not (match[2] or match[4]):
+        return None
+    hour, half = int(match[1]), (match[4] or "").lower()
+    if half:
+        hour = hour % 12 + 12 * (half == "p") if 1 <= hour <= 12 else hour
+    return hour, int(match[2] or 0), int(match[3] or 0), bool(half) or hour > 12
+
+
+def same_time(answer: str, gold: str, same) -> bool | None:
+    """Times, dates and ratios. None if neither is one."""
+    said, meant = plain(answer), plain(gold)
+    dates = _date(said), _date(meant)
+    if any(dates):
+        return dates[0] == dates[1]
+    if _DASHED.fullmatch(said) or _DASHED.fullmatch(meant):
+        return said == meant
+    colons = [split(text, _RATIO) for text in (said, meant)]
+    if not any(marks for _, marks in colons) and not any(re.search(r"[0-9] ?[ap]\.? ?m\b", t, re.I) for t in (said, meant)):
+        return None
+    if any(_CLOCK.match(text) or re.search(r"[0-9] ?[ap]\.? ?m\b", text, re.IGNORECASE) for text in (said, meant)):
+        times = _time(said), _time(meant)
+        return None not in times and times[0] == times[1]
+    return _same_ratio(*(parts for parts, _ in colons), same)
+
+
+def _same_ratio(said: list[str], meant: list[str], same) -> bool:
+    """Proportional: 6:4 is 3:2, as is the fraction 3/2."""
+    said, meant = ([_number(part) for part in _as_ratio(parts)] for parts in (said, meant))
+    if len(said) != len(meant) or len(said) < 2:
+        return False
+    if all(isinstance(part, Fraction) for part in said + meant):
+        scales = {a / b for a, b in zip(said, meant, strict=True) if b}
+        zeros = all(bool(a) == bool(b) for a, b in zip(said, meant, strict=True))
+        return zeros and len(scales) == 1 and min(scales) > 0
+    return all(same(str(a), str(b)) for a, b in zip(said, meant, strict=True))
+
+
+def _as_ratio(parts: list[str]) -> list[str]:
+    if len(parts) == 1 and _FRACTION.fullmatch(parts[0]) and (value := number(parts[0])):
+        return [str(value.value.numerator), str(value.value.denominator)]
+    return parts
+
+
+def _number(part: str) -> Fraction | str:
+    found = number(part)
+    return found.value if found and not found.percent else part
+
+
+_RESIDUE = re.compile(r"(?:(.*?) ?\\equiv )?(.*?),? ?\\pmod\{([0-9]+)\}")
+
+
+def same_residue(answer: str, gold: str, same) -> bool | None:
+    r"""3 \pmod 7 is x \equiv 10 \pmod 7. None if neither has a modulus."""
+    said, meant = _RESIDUE.fullmatch(plain(answer)), _RESIDUE.fullmatch(plain(gold))
+    if not (said and meant):
+        return False if r"\pmod" in answer + gold else None
+    if said[3] != meant[3] or (said[1] and meant[1] and tokens(said[1]) != tokens(meant[1])):
+        return False
+    values = number(said[2]), number(meant[2])
+    if None not in values and all(value.value.denominator == 1 for value in values):
+        return (values[0].value - values[1].value) % int(meant[3]) == 0 if int(meant[3]) else False
+    return same(said[2], meant[2])

@@ -1,0 +1,195 @@
+r"""One spelling for what LaTeX, Unicode and Markdown spell in many ways.
+
+Everything here is a table of rewrites that keep the meaning; what is not in a table is left as it is, and the rules
+that come later compare it character by character. Nothing changes the case or the order of letters.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n", strict=True))
+_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78".split(), strict=True))
+_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΠΣΦΨΩπϕ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi "
+        "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega pi phi".split(),
+        strict=True,
+    )
+)
+GREEK = sorted({*_GREEK.values(), "varepsilon", "varphi", "vartheta", "varrho", "varsigma", "hbar", "ell"})
+_SYMBOLS = {
+    "×": "times", "·": "cdot", "⋅": "cdot", "∙": "cdot", "÷": "div", "∞": "infty", "≤": "le", "≥": "ge", "≠": "ne",
+    "≈": "approx", "≡": "equiv", "∪": "cup", "∩": "cap", "∈": "in", "∉": "notin", "⊂": "subset", "⊆": "subseteq",
+    "√": "sqrt", "∅": "emptyset", "±": "pm", "∓": "mp", "¬": "neg", "∧": "land", "∨": "lor", "→": "to", "⇒": "Rightarrow",
+    "⇔": "iff", "∠": "angle", "△": "triangle", "⊥": "perp", "∥": "parallel", "⟨": "langle", "⟩": "rangle", "〈": "langle",
+    "〉": "rangle", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "∘": "circ", "…": "ldots", "ℏ": "hbar",
+    "∣": "mid", "∖": "setminus", "≅": "cong", "∼": "sim",
+}  # fmt: skip
+_CHARACTERS = str.maketrans(
+    {character: f"\\{name} " for character, name in (_SYMBOLS | _GREEK).items()}
+    | {character: rf"\frac{{{name[0]}}}{{{name[1]}}}" for character, name in _FRACTIONS.items()}
+    | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # the full-width forms of East Asian fonts
+    | {"−": "-", "–": "-", "‐": "-", "°": r"^\circ ", "º": r"^\circ ", "%": r"\%", "′": "'", "″": "''", "’": "'"}
+    | {"‘": "'", "“": '"', "”": '"', "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"}
+    | {"、": ",", "`": "", "。": "."} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")
+)  # fmt: skip
+
+# Commands with one meaning and several names: {the name kept: the others}.
+_NAMES = {
+    "frac": "dfrac tfrac cfrac", "binom": "dbinom tbinom", "le": "leq leqslant", "ge": "geq geqslant", "ne": "neq",
+    "neg": "lnot", "land": "wedge", "lor": "vee", "emptyset": "varnothing", "to": "rightarrow longrightarrow",
+    "Rightarrow": "implies Longrightarrow", "iff": "Leftrightarrow Longleftrightarrow leftrightarrow",
+    "ldots": "dots cdots dotsc dotsb", "setminus": "backslash smallsetminus", "tan": "tg", "cot": "ctg",
+    "arctan": "arctg", "infty": "infin", "triangle": "vartriangle bigtriangleup", "vec": "overrightarrow",
+    "widehat": "overarc", "mid": "divides",
+    "text": "textbf textit textrm textsf texttt textnormal textup mathrm mathsf mathit mathtt mbox rm operatorname",
+    "vec ": "mathbf boldsymbol bm",  # of one letter: a vector; of anything else: a text, see below
+}  # fmt: skip
+_ALIAS = {other: kept for kept, others in _NAMES.items() for other in others.split()}
+_PLAIN = {
+    "lt": "<", "gt": ">", "colon": ":", "ratio": ":", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
+    "lvert": "|", "rvert": "|", "vert": "|", "ast": "*", "degree": r"^\circ ", "R": r"\mathbb{R}", "lparen": "(",
+    "rparen": ")", "displaystyle": "", "textstyle": "", "limits": "", "quad": " ", "qquad": " ", "thinspace": " ",
+    "enspace": " ", "nobreak": "", "left": "", "right": "", "middle": "", "percent": r"\%", "dollar": r"\$", "pounds": "£",
+    "euro": "€", "textdollar": r"\$", "textdegree": r"^\circ ", "prime": "'", "lVert": r"\Vert ", "rVert": r"\Vert ",
+    "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
+} | {big + side: "" for big in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")}  # fmt: skip
+FUNCTIONS = (
+    "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan ln log lg exp max min gcd lcm sqrt"
+).split()
+
+_REWRITES = [
+    (r"\s+", " "),
+    (r"(?<![\w)}\]*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![\w(*])", r"\1"),  # Markdown's bold
+    (r"(\\[({\[] *)?\\(?:left|right|middle) ?\.", r"\1"),
+    (r"\{ ?([,:]) ?\}", r"\1"),  # 1{,}234 and 3{:}30
+    (r"(?:^|(?<=[(=]))\s*~", r"\\neg "),  # ~p, but 5~cm
+    (r"(?:(?<!\\)\\[,;:> ]|~)", " "),
+    (r"\\!|\\/", ""),
+    (r"\\\\\[[0-9.]+[a-z]+\]", r"\\\\"),  # `\\[4pt]` ends a row of a matrix
+    (r"\\[()]|(?<!\\)\\[\[\]]", " "),  # math delimiters
+    (r"\*\*", "^"),
+    (r"<=+|=<", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"!=|\\not ?=|\\not ?\\equals", r"\\ne "),
+    (r"=>", r"\\Rightarrow "),
+    (r"<->", r"\\iff "),
+    (r"->", r"\\to "),
+    (r"==+", "="),
+    (r"\\text ?\{ ?(and|or|AND|OR|und|y) ?\}", r" \1 "),
+    (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}", r"\\\1 "),
+    (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
+    (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),
+    (r"\\vec (?= ?(?:\{ ?[A-Za-z] ?\}|[A-Za-z](?![A-Za-z])))", r"\\vec"),  # a bold letter is a vector
+    (r"\\vec (?= ?\{)", r"\\text"),
+    (r"\(? ?\\text ?\{ ?\(? ?mod ?\}? ?([0-9]+) ?[)}]*|\( ?\\?mod ?\{?([0-9]+)\}? ?\)|\\p?mod ?([0-9]+)", r"\\pmod{\1\2\3}"),
+    (r"\\bmod ?\{?([0-9]+)\}?| mod ([0-9]+)", r"\\pmod{\1\2}"),
+    (r"([\[(]) ?(\\begin ?\{array\}.*?\\end ?\{array\}) ?[\])]", r"\\begin{matrix}\2\\end{matrix}"),
+    (r"\\begin\{matrix\}\\begin ?\{array\} ?\{[lcr ]*\}(.*?)\\end ?\{array\}\\end\{matrix\}", r"\\begin{matrix}\1\\end{matrix}"),
+    (r"\{(?:[pb]|small)matrix\}", "{matrix}"),
+    (r"(?:\\\\ ?)+(?=\\end)", ""),
+    (r"^ ?\\approx", ""),
+    (r"\+ ?(?=\\infty)", ""),
+    # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
+    (r"(?<![\d,.([{])\d{1,3}(,| )\d{3}(\1\d{3})*(?![\d,)\]}])", lambda m: re.sub(r"\D", "", m[0])),
+    (r"\\frac ?(\{[^{}]*\}|[0-9A-Za-z]) ?(\{[^{}]*\}|[0-9A-Za-z])", lambda m: rf"\frac{_group(m[1])}{_group(m[2])}"),
+    (r"\\sqrt ?(?=[0-9]\b|[A-Za-z](?![A-Za-z]))([0-9A-Za-z])", r"\\sqrt{\1}"),
+    (r"([\^_]) ?(?:([+-]?[0-9]+|[+-]?[A-Za-z])|\{ ?([^{} ]*) ?\})", r"\1{\2\3}"),  # x^10 is meant as x^{10}
+    (r" +", " "),
+]  # fmt: skip
+_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITES]
+_RUN = re.compile(rf"[{''.join(_SUPERSCRIPTS)}]+|[{''.join(_SUBSCRIPTS)}]+")
+_ENDS = " .,;:\n"
+
+
+def _group(text: str) -> str:
+    return text if text.startswith("{") else f"{{{text}}}"
+
+
+@lru_cache(maxsize=1 << 12)  # references and options come again and again
+def tidy(text: str) -> str:
+    r"""`text` in one spelling. What is in a font for words, and may be a unit, stays marked as `\text{…}`."""
+    while inner := re.fullmatch(r"\s*\\boxed\s*\{(.*)\}\s*", text, re.DOTALL):
+        text = inner[1]
+    text = re.sub("√ ?([0-9.]+)", r"\\sqrt{\1}", text)
+    text = _RUN.sub(_script, text).translate(_CHARACTERS)
+    text = re.sub(r"\\([$])", "\x01", text)
+    # Unescaped dollars come in pairs around mathematics; a single one is money.
+    text = text.replace("$", "\x01" if text.count("$") == 1 else " ").replace("\x01", r"\$ ")
+    text = re.sub(r"\\+(?=[A-Za-z])", lambda m: "\\" if len(m[0]) % 2 else m[0], text)
+    text = re.sub(r"\\([A-Za-z]+)\*?", _command, text)
+    for pattern, replacement in _COMPILED:
+        text = pattern.sub(replacement, text)
+    for _ in range(3):
+        text = re.sub(r"\\text ?\{ ?\\text ?\{([^{}]*)\} ?\}", r"\\text{\1}", text).strip(_ENDS)
+        if text.startswith("{") and text.endswith("}") and closes(text) == len(text):
+            text = text[1:-1] if len(split(text[1:-1], ",")[0]) == 1 else rf"\{text[:-1]}\}}"
+    return re.sub(r"^(?:the )?(?:final |correct )?answer(?: is(?: ?:)?| ?:) ?", "", text, flags=re.IGNORECASE)
+
+
+def _script(match: re.Match) -> str:
+    table, mark = (_SUPERSCRIPTS, "^") if match[0][0] in _SUPERSCRIPTS else (_SUBSCRIPTS, "_")
+    return f"{mark}{{{''.join(table[c] for c in match[0])}}}"
+
+
+def _command(match: re.Match) -> str:
+    name = match[1]
+    return _PLAIN[name] if name in _PLAIN else f"\\{_ALIAS.get(name, name)}{match[0][len(name) + 1 :]}"
+
+
+def plain(text: str) -> str:
+    r"""A tidied text with its `\text{…}` marks taken off."""
+    return re.sub(" +", " ", re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text)).strip(_ENDS)
+
+
+# --- brackets -------------------------------------------------------------------------------------------------------
+
+_OPEN, _CLOSE = r"\\begin|\\\{|\\langle|\\lfloor|\\lceil|[({\[]", r"\\end|\\\}|\\rangle|\\rfloor|\\rceil|[)}\]]"
+COMMA = r"[,;，；]|\\\\"
+
+
+@lru_cache(maxsize=64)
+def _scanner(pattern: str) -> re.Pattern:
+    return re.compile(rf"({pattern})|({_OPEN})|({_CLOSE})|\\[A-Za-z]+|\\.|.", re.DOTALL)
+
+
+def split(text: str, pattern: str) -> tuple[list[str], list[str]]:
+    """(the parts of `text` between the matches of `pattern` outside all brackets, those matches)."""
+    depth, start, parts, found = 0, 0, [], []
+    for token in _scanner(pattern).finditer(text):
+        if token[1] and depth == 0:
+            parts.append(text[start : token.start()].strip())
+            found.append(token[1].strip())
+            start = token.end()
+        elif token[0] and not token[1]:
+            depth += bool(token[2]) - bool(token[3])
+    return [*parts, text[start:].strip()], found
+
+
+def closes(text: str) -> int:
+    """Where the bracket that `text` begins with is closed: the index after it; -1 if it never is."""
+    depth = 0
+    for token in _scanner("(?!)").finditer(text):
+        depth += bool(token[2]) - bool(token[3])
+        if depth <= 0:
+            return token.end()
+    return -1
+
+
+def fence(text: str) -> tuple[str, str, str] | None:
+    r"""("(", "1,2", "]") of the text (1,2]; None if it is not one pair of brackets. Angle brackets count as round."""
+    opened = re.match(r"\\\{|\\langle|<|[(\[]", text)
+    closed = re.search(r"(\\\}|\\rangle|>|[)\]])$", text)
+    if not (opened and closed) or opened.end() > closed.start():
+        return None
+    if "<" in (opened[0], closed[0]) or ">" in (opened[0], closed[0]):
+        inner = text[1:-1]
+        return ("(", inner, ")") if text[0] == "<" and text[-1] == ">" and "<" not in inner and ">" not in inner else None
+    if closes(text) != len(text):
+        return None
+    round_ = {"\\langle": "(", "\\rangle": ")"}
+    return round_.get(opened[0], opened[0]), text[opened.end() : closed.start()].strip(), round_.get(closed[0], closed[0])
