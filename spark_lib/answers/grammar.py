@@ -384,7 +384,7 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     found, run, place = [], [], 0
     if _INVERSE.search(text):
         text = _TIMES.sub("", text)
-    masked = re.sub(r"\\[A-Za-z]+ ?", lambda m: "#" * len(m[0]), text)
+    masked = re.sub(r"\\angle ?[A-Z]{3}|\\[A-Za-z]+ ?", lambda m: "#" * len(m[0]), text)
     while place <= len(masked):
         if atom := _ATOM.match(masked, place):
             run.append(atom[1] + atom[2])

@@ -121,7 +121,7 @@ def _equal_at(said: Tree, meant: Tree, point: dict[str, Fraction], is_complex: b
     evaluator.float(a), evaluator.float(b)  # their lengths count
     precision = evaluator.needed()
     if precision > MAX_PRECISION:
-        raise Unreadable("numbers too far apart")
+        raise Undefined("numbers too far apart")
     evaluator = Evaluator(point, is_complex, precision)
     a, b = evaluator.float(evaluator.value(said)), evaluator.float(evaluator.value(meant))
     return abs(a - b) <= mpmath.ldexp(1, evaluator.largest - precision + 60)
@@ -181,7 +181,7 @@ class Evaluator:
         """`value`, its size noted; a sum that is very small is what rounding has left."""
         if isinstance(value, Fraction):
             if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-                raise Unreadable("too large")
+                raise Undefined("too large")
             return value
         size = abs(value)
         if not mpmath.isfinite(size):
@@ -213,12 +213,12 @@ class Evaluator:
             if isinstance(base, Fraction):
                 size = max(base.numerator.bit_length(), base.denominator.bit_length())
                 if size > 1 and abs(power) * (size - 1) > MAX_BITS:
-                    raise Unreadable("too large")
+                    raise Undefined("too large")
                 if base == 0 and power <= 0:
                     raise Undefined("0^0")
                 return base**power
             if abs(power) > MAX_BITS:
-                raise Unreadable("too large")
+                raise Undefined("too large")
             if abs(base) == 0 and power <= 0:
                 raise Undefined("0^0")
             return base**power
@@ -236,7 +236,7 @@ class Evaluator:
         """e to this power must have an exponent of reasonable length."""
         if abs(exponent) > MAX_PRECISION:
             raise Undefined("too large to tell apart")
-        self.largest = max(self.largest, 3 * int(abs(exponent)))  # 1 - \tanh 1000 is not 0
+        self.smallest = min(self.smallest, -3 * int(abs(exponent)))  # 1 - \tanh 1000 is not 0
 
     def root(self, value: Value, degree: int) -> Value:
         if degree < 0 or degree > 1000:
@@ -296,7 +296,7 @@ class Evaluator:
         if all(isinstance(each, Fraction) and each.denominator == 1 for each in arguments):
             n, k = (*map(int, arguments), 0)[:2]
             if max(abs(n), abs(k)) > 20_000:
-                raise Unreadable("too large")
+                raise Undefined("too large")
             if n < 0:
                 raise Undefined("(-1)!")
             if name == "factorial":

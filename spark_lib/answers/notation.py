@@ -70,8 +70,10 @@ _UNQUOTED = re.compile(r"[\"“”()\[\]{}*]|^'|'$|(?<=\w)\.(?=\w?)")
 def is_words(text: str) -> bool:
     """Whether a tidied text is words, or one name: no algebra. `ab` may be a product, `Ag`, `no` and `cab` may not."""
     text = plain(text)
+    if _NAMES_IN_ORDER.fullmatch(text):
+        return True
     if not _WORDS.fullmatch(text):
-        return bool(_NAMES_IN_ORDER.fullmatch(text))
+        return False
     if re.search(r"[^\W\d_]\(|[^\W\d_] ?[/-] ?[^\W\d_](?![^\W\d_])", text) and not re.search(r"[^\W\d_]{3}", text):
         return False  # f(x), x/y, a-b
     runs = re.findall(r"[^\W\d_]+", text)
@@ -103,6 +105,7 @@ _DATES = [  # groups named year, month, day
     re.compile(rf"(?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{_MONTH})(?:,? (?P<year>[0-9]{{4}}))?", re.IGNORECASE),
 ]
 _DASHED = re.compile(r"[0-9]+(?:[-/.][0-9]+){2,}|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
+_RANGE = re.compile(r"[0-9]+-[0-9]+")
 _RATIO = r":"
 _FRACTION = re.compile(r"-?(?:[0-9.]+ ?/ ?[0-9.]+|\\frac\{[^{}]*\}\{[^{}]*\})")
 
@@ -133,7 +136,7 @@ def same_time(answer: str, gold: str, same) -> bool | None:
     dates = _date(said), _date(meant)
     if any(dates):
         return dates[0] == dates[1]
-    if _DASHED.fullmatch(said) or _DASHED.fullmatch(meant):
+    if _DASHED.fullmatch(said) or _DASHED.fullmatch(meant) or _RANGE.fullmatch(meant):
         return said == meant
     colons = [split(text, _RATIO) for text in (said, meant)]
     if not any(marks for _, marks in colons) and not any(re.search(r"[0-9] ?[ap]\.? ?m\b", t, re.I) for t in (said, meant)):

@@ -34,7 +34,7 @@ _CHARACTERS = str.maketrans(
     | {character: rf"\frac{{{name[0]}}}{{{name[1]}}}" for character, name in _FRACTIONS.items()}
     | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # the full-width forms of East Asian fonts
     | {"−": "-", "–": "-", "‐": "-", "°": r"^\circ ", "º": r"^\circ ", "%": r"\%", "′": "'", "″": "''", "’": "'"}
-    | {"‘": "'", "“": '"', "”": '"', "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"}
+    | {"‘": "'", "“": '"', "”": '"', "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "⁄": "/", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"}
     | {"、": ",", "`": "", "。": "."} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")
 )  # fmt: skip
 
@@ -84,8 +84,9 @@ _REWRITES = [
     (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}", r"\\\1 "),
     (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
     (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),
-    (r"\\vec (?= ?(?:\{ ?[A-Za-z] ?\}|[A-Za-z](?![A-Za-z])))", r"\\vec"),  # a bold letter is a vector
+    (r"\\vec ? ?(?:\{ ?([A-Za-z]) ?\}|([A-Za-z])(?![A-Za-z]))", r"\\vec{\1\2}"),  # a bold letter is a vector
     (r"\\vec (?= ?\{)", r"\\text"),
+    (r"\\text ?\{ ?([ei]) ?\}", r" \1 "),
     (r"\(? ?\\text ?\{ ?\(? ?mod ?\}? ?([0-9]+) ?[)}]*|\( ?\\?mod ?\{?([0-9]+)\}? ?\)|\\p?mod ?([0-9]+)", r"\\pmod{\1\2\3}"),
     (r"\\bmod ?\{?([0-9]+)\}?| mod ([0-9]+)", r"\\pmod{\1\2}"),
     (r"([\[(]) ?(\\begin ?\{array\}.*?\\end ?\{array\}) ?[\])]", r"\\begin{matrix}\2\\end{matrix}"),
@@ -103,7 +104,6 @@ _REWRITES = [
 ]  # fmt: skip
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITES]
 _RUN = re.compile(rf"[{''.join(_SUPERSCRIPTS)}]+|[{''.join(_SUBSCRIPTS)}]+")
-_ENDS = " .,;:\n"
 
 
 def _group(text: str) -> str:
@@ -125,7 +125,7 @@ def tidy(text: str) -> str:
     for pattern, replacement in _COMPILED:
         text = pattern.sub(replacement, text)
     for _ in range(3):
-        text = re.sub(r"\\text ?\{ ?\\text ?\{([^{}]*)\} ?\}", r"\\text{\1}", text).strip(_ENDS)
+        text = re.sub(r"\\text ?\{ ?\\text ?\{([^{}]*)\} ?\}", r"\\text{\1}", text).lstrip(" ,;:").rstrip(" .,;:")
         if text.startswith("{") and text.endswith("}") and closes(text) == len(text):
             text = text[1:-1] if len(split(text[1:-1], ",")[0]) == 1 else rf"\{text[:-1]}\}}"
     return re.sub(r"^(?:the )?(?:final |correct )?answer(?: is(?: ?:)?| ?:) ?", "", text, flags=re.IGNORECASE)
@@ -143,7 +143,7 @@ def _command(match: re.Match) -> str:
 
 def plain(text: str) -> str:
     r"""A tidied text with its `\text{…}` marks taken off."""
-    return re.sub(" +", " ", re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text)).strip(_ENDS)
+    return re.sub(" +", " ", re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text)).lstrip(" ,;:").rstrip(" .,;:")
 
 
 # --- brackets -------------------------------------------------------------------------------------------------------

@@ -29,13 +29,14 @@ _EQUALS = r"=|\\approx(?![A-Za-z])"
 _RELATIONS = r"\\(?:le|ge|ne|in|notin)(?![A-Za-z])|[<>]"
 # Signs whose two sides may not be exchanged, nor one of them dropped.
 _OPERATORS = (
-    r"\\(?:mid|nmid|circ|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni|parallel|perp|cong|sim|simeq"
+    r"(?<!\^)\\circ(?![A-Za-z])|\\(?:mid|nmid|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni|parallel|perp|cong|sim|simeq"
     r"|propto|ne|equiv|therefore|because)(?![A-Za-z])|\\(?:neg|lnot)(?![A-Za-z])"
 )
 
 
 def _is_name(text: str) -> bool:
-    return bool(_NAME.fullmatch(text))
+    letters = re.fullmatch(r"\(([a-z](?:, ?[a-z])+)\)", text)  # (x, y) = (1, 2), but (y, x) is not the usual order
+    return bool(_NAME.fullmatch(text)) if not letters else sorted(letters[1].split(",")) == letters[1].split(",")
 
 
 def same_equation(answer: str, gold: str, same) -> bool | None:
@@ -45,7 +46,7 @@ def same_equation(answer: str, gold: str, same) -> bool | None:
     """
     sides, gold_sides = _sides(answer), _sides(gold)
     if len(sides) == len(gold_sides) == 1:
-        return None
+        return None if sides == [answer] and gold_sides == [gold] else same(sides[0], gold_sides[0])
     if any(split(text, rf"{_RELATIONS}|{_OPERATORS}")[1] for text in (answer, gold)):
         return False
     named, gold_named = _is_name(sides[0]), _is_name(gold_sides[0])
@@ -64,6 +65,8 @@ def same_equation(answer: str, gold: str, same) -> bool | None:
 def _sides(text: str) -> list[str]:
     r"""The sides of an equation, a name first: 5 = x is turned; of "1/3 \approx 0.33" only what comes first."""
     sides, signs = split(text, _EQUALS)
+    if not signs:
+        return [text]
     if r"\approx" in signs:
         place = signs.index(r"\approx")
         if place or not _is_name(sides[0]):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 
-from spark_lib.answers.numbers import Number, number
+from spark_lib.answers.numbers import number, same_number
 from spark_lib.answers.spelling import plain
 
 _PREFIXES = {"k": 3, "M": 6, "G": 9, "c": -2, "d": -1, "m": -3, "μ": -6, "u": -6, "n": -9, "": 0}
@@ -262,11 +262,11 @@ def same_quantity(answer: str, gold: str, same) -> bool | None:
         if ratio == 1:
             return same(said.value, meant.value)
         value = number(said.value)
-        if isinstance(value, Number) and number(meant.value):
-            from spark_lib.answers.numbers import same_number
-
+        if value and number(meant.value):
             return same_number(value.times(ratio), number(meant.value))
         return same(rf"\frac{{{ratio.numerator}}}{{{ratio.denominator}}}\cdot ({said.value})", meant.value)
+    if (said or meant) and answer.endswith(r"\%") != gold.endswith(r"\%"):
+        return False
     if said and (said.marked or _LETTER.fullmatch(answer[len(said.value) :])):
         return same(said.value, gold) or None
     if meant and (meant.marked or _LETTER.fullmatch(tail := gold[len(meant.value) :]) and tail.startswith(" ")):
