@@ -129,7 +129,7 @@ def _same(answer: str, reference: str) -> bool:
         return numbers.same_number(number, gold)
     if notation.same_text(answer, reference):
         return True
-    if gold and not re.search(r"[0-9\\]", answer):
+    if gold and not re.search(r"[0-9\\]|^e$", answer):
         return False  # plain words are no number
     if (same := numbers.same_numeral(plain(answer), plain(reference))) is not None:
         return same

@@ -126,6 +126,8 @@ class _Parser:
             self.take()
             if self.token == "^" or self.token == "\\circ":
                 raise Unreadable("degrees of an expression")
+            if self.token == "{" and self.ahead() == "(" and self.ahead(3) == ")" and self.ahead(4) == "}":
+                raise Unreadable("x^{(n)}, a derivative")
             tree = ("pow", tree, self.argument())
             if self.token in ("!", "^"):
                 raise Unreadable("a^b!")
@@ -264,8 +266,9 @@ class _Parser:
             raise Unreadable("\\sin -x")
         tree = self.power()
         while self.starts() and self.token.lstrip("\\") not in _FUNCTIONS:
-            if self.token in ("(", "["):
-                raise Unreadable("\\sin 2(x + 1)")
+            spaced = self.spaced[self.place][1] and self.spaced[self.place - 1][0].isalpha() and self.token.isalpha()
+            if self.token in ("(", "[") or spaced:
+                raise Unreadable("\\sin 2(x + 1), \\ln a b")
             tree = self.juxtaposed(tree)
         return tree
 

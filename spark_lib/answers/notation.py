@@ -64,7 +64,7 @@ def same_text(answer: str, gold: str) -> bool:
 
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '\".,/&!?()-])*[^\W\d_](?:[^\W\d_]|[ '\".,/&!?()-])*")
 _NAMES_IN_ORDER = re.compile(r"[A-Z](?:-[A-Z]){2,}|[A-Z]{2}(?:-[A-Z]{2})+")  # A-B-C: a path, no difference
-_UNQUOTED = re.compile(r"[\"“”()\[\]{}*]|^'|'$|(?<=\w)\.(?=\w?)")
+_UNQUOTED = re.compile(r'["()\[\]{}*]|(?<=\w)\.(?=\w?)')
 
 
 def is_words(text: str) -> bool:
@@ -87,7 +87,7 @@ def same_words(answer: str, gold: str, same) -> bool | None:
     """None if neither is words. Of one letter only an option's name "(c)" is C; c is another variable than C."""
     if not (is_words(gold) or is_words(answer)):
         return None
-    said, meant = (_UNQUOTED.sub("", plain(text)).strip(" .") for text in (answer, gold))
+    said, meant = (_UNQUOTED.sub("", plain(text)).strip(" .'" if plain(text)[0] == "'" else " .") for text in (answer, gold))
     if len(meant) == 1:
         return said in (meant, meant.lower() if plain(answer) != said and meant.isupper() else meant)
     return bool(meant) and tokens(said) == tokens(meant)
@@ -154,8 +154,9 @@ def _same_ratio(said: list[str], meant: list[str], same) -> bool:
         return False
     if all(isinstance(part, Fraction) for part in said + meant):
         scales = {a / b for a, b in zip(said, meant, strict=True) if b}
-        zeros = all(bool(a) == bool(b) for a, b in zip(said, meant, strict=True))
-        return zeros and len(scales) == 1 and min(scales) > 0
+        if 0 in said + meant:
+            return said == meant
+        return len(scales) == 1 and min(scales) > 0
     return all(same(str(a), str(b)) for a, b in zip(said, meant, strict=True))
 
 

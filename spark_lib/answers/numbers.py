@@ -55,6 +55,8 @@ def number(text: str) -> Number | None:
     if not match or (match[4] and not match[4].strip("0.")):
         return None
     sign, whole, top, bottom, exponent, percent = match.groups()
+    if sign and top.startswith("-") and not bottom:
+        return None  # --5
     if whole and Fraction(top) >= Fraction(bottom):
         return None  # 2 3/2 is no mixed number
     power = Fraction(10) ** int(exponent or 0)

@@ -56,7 +56,7 @@ _PLAIN = {
     "rparen": ")", "displaystyle": "", "textstyle": "", "limits": "", "quad": " ", "qquad": " ", "thinspace": " ",
     "enspace": " ", "nobreak": "", "left": "", "right": "", "middle": "", "percent": r"\%", "dollar": r"\$", "pounds": "£",
     "euro": "€", "textdollar": r"\$", "textdegree": r"^\circ ", "prime": "'", "lVert": r"\Vert ", "rVert": r"\Vert ",
-    "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
+    "Large": "", "large": "", "small": "", "huge": "", "boldmath": "", "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
 } | {big + side: "" for big in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")}  # fmt: skip
 FUNCTIONS = (
     "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan ln log lg exp max min gcd lcm sqrt"
@@ -92,7 +92,12 @@ _REWRITES = [
     (r"([\[(]) ?(\\begin ?\{array\}.*?\\end ?\{array\}) ?[\])]", r"\\begin{matrix}\2\\end{matrix}"),
     (r"\\begin\{matrix\}\\begin ?\{array\} ?\{[lcr ]*\}(.*?)\\end ?\{array\}\\end\{matrix\}", r"\\begin{matrix}\1\\end{matrix}"),
     (r"\{(?:[pb]|small)matrix\}", "{matrix}"),
-    (r"(?:\\\\ ?)+(?=\\end)", ""),
+    (r"(?:\\\\ ?)+(?=\\end|$)", ""),
+    (r"\\(?:text)?color ?\{[^{}]*\}|(?<![\\}])\{ ?\}", ""),
+    (r"\{ ?([^{}]*?) ?\\choose ?([^{}]*?) ?\}", r"\\binom{\1}{\2}"),
+    (rf"(?<![A-Za-z\\])({'|'.join(FUNCTIONS)})(?= ?[(^_{{])", r"\\\1"),
+    (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    (r"(?<![A-Za-z\\])infinity(?![A-Za-z])", r"\\infty"),
     (r"^ ?\\approx", ""),
     (r"\+ ?(?=\\infty)", ""),
     # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.

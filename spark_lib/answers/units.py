@@ -114,6 +114,19 @@ point(s)|pts                  = 1 point
 块                             = 1 块
 """
 
+# What word problems count; as a unit each is only itself. Dropped where it is marked as a text.
+_COUNTED = """
+animal apple arrangement bag ball banana basket bead bike bird block boat bolt book bottle bowl box(es) boy brick bucket
+bus(es) button cake can candle car card carton cat chair chicken child|children circle class(es) coin combination
+cookie cow crate crayon cube customer desk digit dog doll duck edge egg employee face fish flight flower friend game
+gift girl glass(es) goat grape group guest hat horse house integer jar lap leaf|leaves leg lesson letter lion marble
+match(es) meal member mouse|mice muffin nail orange outcome packet package page painting pancake parrot passenger path
+patient pen pencil permutation piece pie pig pill pizza plant plate player possibility|possibilities potato(es) problem
+puppy|puppies question rabbit ring roll room rose sandwich(es) seat serving shell shirt shoe slice sock solution step
+sticker stone student subset table teacher team term test ticket tile toy tree triangle trip truck vehicle visitor vote
+way wheel window woman|women word worker
+"""
+
 Unit = tuple[Fraction, tuple[tuple[str, int], ...]]  # a factor and the powers of base units, in order of their names
 
 
@@ -154,6 +167,10 @@ def known() -> dict[str, Unit]:
         for name in names.strip().split("|"):
             stem = re.sub(r"\(e?s\)", "", name)
             units[stem] = units[re.sub(r"[()]", "", name)] = _unit(factor, bases)
+    for names in _COUNTED.split():
+        stem = names.split("|")[0].partition("(")[0]
+        plural = names.partition("|")[2] or names.replace("(", "").replace(")", "")
+        units[stem] = units[plural if plural != stem else stem + "s"] = _unit("1", [f"count of {stem}".replace(" ", "_")])
     return units
 
 
@@ -248,7 +265,8 @@ def quantity(text: str) -> Quantity | None:
         single = all(len(word) == 1 for word in re.findall(r"[^\W\d_]+", letters))
         if single and number(value) is None:
             continue
-        return Quantity(value, found, not single or bool(re.match(r" ?[kc]?m ?/ ?[hs]", rest)))
+        counted = any(name.startswith("count_of") for name, _ in found[1])
+        return Quantity(value, found, not counted and (not single or bool(re.match(r" ?[kc]?m ?/ ?[hs]", rest))))
     return None
 
 
