@@ -106,10 +106,10 @@ def _same_choice(answer: str, reference: str, options: list[str]) -> bool:
     if lettered and lettered[1].lower() in by_letter:
         text = (lettered[2] or lettered[3] or "").strip()
         return lettered[1].lower() == gold and (not text or _same(text, plain(by_letter[gold])))
-    spelled = [option for option in options if notation.same_text(answer, option)]
-    if spelled:
-        return len(spelled) == 1 and spelled[0] == by_letter[gold]
-    return _same(answer, by_letter[gold]) and sum(_same(answer, option) for option in options) == 1
+    alike = [option for option in options if _same(answer, option)]
+    if len(alike) > 1:  # of 5 and 5 cm, the one that is spelled so; of 8 and 8.0 neither
+        alike = [option for option in alike if bool(units.quantity(option)) == bool(units.quantity(answer))]
+    return alike == [by_letter[gold]]
 
 
 # The rules in the order in which they are asked: the first that knows such answers decides, the others say None.

@@ -74,6 +74,8 @@ def is_words(text: str) -> bool:
         return True
     if not _WORDS.fullmatch(text):
         return False
+    if "/" in text and not re.search(r"[^\W\d_]{3}", text):
+        return False  # AB/CD
     if re.search(r"[^\W\d_]\(|[^\W\d_] ?[/-] ?[^\W\d_](?![^\W\d_])", text) and not re.search(r"[^\W\d_]{3}", text):
         return False  # f(x), x/y, a-b
     runs = re.findall(r"[^\W\d_]+", text)
@@ -141,7 +143,8 @@ def same_time(answer: str, gold: str, same) -> bool | None:
     colons = [split(text, _RATIO) for text in (said, meant)]
     if not any(marks for _, marks in colons) and not any(re.search(r"[0-9] ?[ap]\.? ?m\b", t, re.I) for t in (said, meant)):
         return None
-    if any(_CLOCK.match(text) or re.search(r"[0-9] ?[ap]\.? ?m\b", text, re.IGNORECASE) for text in (said, meant)):
+    # 10:20 is a time of day; as an answer to 1:2 it may be a ratio, but 10:05 may not.
+    if _CLOCK.match(meant) or any(re.search(r":0[0-9]|[0-9] ?[ap]\.? ?m\b", text, re.IGNORECASE) for text in (said, meant)):
         times = _time(said), _time(meant)
         return None not in times and times[0] == times[1]
     return _same_ratio(*(parts for parts, _ in colons), same)

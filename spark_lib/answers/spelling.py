@@ -81,7 +81,7 @@ _REWRITES = [
     (r"->", r"\\to "),
     (r"==+", "="),
     (r"\\text ?\{ ?(and|or|AND|OR|und|y) ?\}", r" \1 "),
-    (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}", r"\\\1 "),
+    (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}(?! ?[/^]|$)(?=.*[(A-Za-z0-9{{\\])", r"\\\1 "),
     (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
     (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),
     (r"\\vec ? ?(?:\{ ?([A-Za-z]) ?\}|([A-Za-z])(?![A-Za-z]))", r"\\vec{\1\2}"),  # a bold letter is a vector

@@ -117,7 +117,7 @@ point(s)|pts                  = 1 point
 # What word problems count; as a unit each is only itself. Dropped where it is marked as a text.
 _COUNTED = """
 animal apple arrangement bag ball banana basket bead bike bird block boat bolt book bottle bowl box(es) boy brick bucket
-bus(es) button cake can candle car card carton cat chair chicken child|children circle class(es) coin combination
+bus(es) button cake can candle car card carton cat chair chicken child|children circle class(es) coin combination corner
 cookie cow crate crayon cube customer desk digit dog doll duck edge egg employee face fish flight flower friend game
 gift girl glass(es) goat grape group guest hat horse house integer jar lap leaf|leaves leg lesson letter lion marble
 match(es) meal member mouse|mice muffin nail orange outcome packet package page painting pancake parrot passenger path
