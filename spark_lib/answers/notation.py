@@ -95,6 +95,44 @@ def same_words(answer: str, gold: str, same) -> bool | None:
     return bool(meant) and tokens(said) == tokens(meant)
 
 
+_LETTER = re.compile(r"([A-Za-z])((?:_\{[^{}]*\}|'|\^\{[^{}]*\})*) ?")
+_TIMES = re.compile(r"\\cdot ?|\\times ?|\*")
+_INVERSE = re.compile(r"\^\{(?:-1|T|\\top|\*)\}")
+
+
+def in_one_order(a: str, b: str) -> bool:
+    r"""Whether two texts have their capitals in one order where letters stand side by side.
+
+    Capitals side by side may be atoms, matrices, points or sets, whose order tells: NO_2 and O_2N, A^{-1}B and BA^{-1}.
+    Small letters are numbers: GMm is GmM. A text with both AB and BA is no arithmetic, nor is one with A^{-1}B.
+    """
+    runs = [run for text in (a, b) for run in _runs(text)]
+    if any(_INVERSE.search(letter) for run in runs for letter in run):
+        return False
+    orders: dict[tuple, set] = {}
+    for run in runs:
+        orders.setdefault(tuple(sorted(run)), set()).add(run)
+    return all(len(found) == 1 for found in orders.values())
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    """The capitals of each row of adjoining letters, where there are several: [("C_{2}", "H_{6}", "O")]."""
+    found, run, place = [], [], 0
+    if _INVERSE.search(text):
+        text = _TIMES.sub("", text)
+    masked = re.sub(r"\\angle ?[A-Z]{3}|\\[A-Za-z]+ ?", lambda m: "#" * len(m[0]), text)
+    while place <= len(masked):
+        if atom := _LETTER.match(masked, place):
+            run.append(atom[1] + atom[2])
+            place = atom.end()
+            continue
+        capitals = tuple(each for each in run if each[0].isupper())
+        if len(set(capitals)) > 1:
+            found.append(capitals)
+        run, place = [], place + 1
+    return found
+
+
 # --- times, dates, ratios -------------------------------------------------------------------------------------------
 
 _TIME = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))? ?(?:([ap])\.? ?m\b\.?)?", re.IGNORECASE)

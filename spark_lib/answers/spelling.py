@@ -155,6 +155,8 @@ def plain(text: str) -> str:
 
 _OPEN, _CLOSE = r"\\begin|\\\{|\\langle|\\lfloor|\\lceil|[({\[]", r"\\end|\\\}|\\rangle|\\rfloor|\\rceil|[)}\]]"
 COMMA = r"[,;，；]|\\\\"
+ORDER = r"\\(?:le|ge)(?![A-Za-z])|[<>]"
+TURNED = {">": "<", r"\ge": r"\le"}
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import re
 from spark_lib.answers import equivalence
 from spark_lib.answers.notation import tokens
 from spark_lib.answers.numbers import number
-from spark_lib.answers.spelling import COMMA, GREEK, fence, split
+from spark_lib.answers.spelling import COMMA, GREEK, ORDER, TURNED, fence, split
 
 # --- names ----------------------------------------------------------------------------------------------------------
 
@@ -107,9 +107,7 @@ def same_operation(answer: str, gold: str, same) -> bool | None:
     return all(a == b or bool(a and b) and (tokens(a) == tokens(b) or same(a, b)) for a, b in pairs)
 
 
-_ORDER = r"\\(?:le|ge)(?![A-Za-z])|[<>]"
-_SET = re.compile(rf"{_ORDER}|\\(?:ne|cup|cap|setminus|mathbb|emptyset|in)(?![A-Za-z])")
-_TURNED = {">": "<", r"\ge": r"\le"}
+_SET = re.compile(rf"{ORDER}|\\(?:ne|cup|cap|setminus|mathbb|emptyset|in)(?![A-Za-z])")
 
 
 def same_set(answer: str, gold: str, same) -> bool | None:
@@ -125,9 +123,9 @@ def same_set(answer: str, gold: str, same) -> bool | None:
 
 def _ascending(text: str) -> tuple[list[str], list[str]]:
     """The sides of a chain and its signs, turned so that a > b is b < a."""
-    sides, signs = split(text, _ORDER)
-    if signs and all(sign in _TURNED for sign in signs):
-        return sides[::-1], [_TURNED[sign] for sign in signs[::-1]]
+    sides, signs = split(text, ORDER)
+    if signs and all(sign in TURNED for sign in signs):
+        return sides[::-1], [TURNED[sign] for sign in signs[::-1]]
     return sides, signs
 
 
