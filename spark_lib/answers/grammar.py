@@ -291,7 +291,7 @@ class _Parser:
         if token in (r"\angle", r"\triangle", r"\odot", r"\square"):
             self.take()
             letters = self.take()
-            if not letters.isupper() and letters != "\0":
+            if not letters.isupper():
                 raise Unreadable(token)
             if token == r"\angle" and len(letters) == 3:
                 letters = min(letters, letters[::-1])  # the same angle

@@ -112,6 +112,7 @@ _JOINED = r"\\cup|\\lor(?![A-Za-z])|(?<![A-Za-z\\])(?:or|OR)(?![A-Za-z])"
 _BOTH = r"\\cap|\\land(?![A-Za-z])|(?<![A-Za-z\\])(?:and|AND)(?![A-Za-z])"
 _COMPARED = rf"{ORDER}|\\ne(?![A-Za-z])|="
 _VARIABLE = re.compile(r"[A-Za-z]|\\(?:theta|alpha|beta|lambda|phi|mu)")
+_BUILDER = re.compile(rf"\\\{{ ?({_VARIABLE.pattern})(?: ?\\in ?\\mathbb\{{R\}})? ?(?:\\mid|[:|]) ?(.*?) ?\\\}}")
 _ALL = ("between", None, False, None, False)
 
 
@@ -147,6 +148,9 @@ class RealSet:
                 raise Unreadable("membership")
             self.variables.add(members[0])
             return self.read(members[1])
+        if builder := _BUILDER.fullmatch(text):
+            self.variables.add(builder[1])
+            return self.read(builder[2])
         if text in (r"\mathbb{R}", r"\mathbb R"):
             return _ALL
         if text in (r"\emptyset", r"\{\}"):

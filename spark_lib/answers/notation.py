@@ -17,10 +17,9 @@ from spark_lib.answers.spelling import plain, split
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[0-9]+(?:\.[0-9]+)?|\S")
 _FORMULA = re.compile(r"[\\^_={}+*<>|]|^ ?-|[A-Za-z]'?\(")
-_TWO_LETTER_WORDS = frozenset(
-    "no ok up to of or we my by do go it is if so us at an as am be he hi in me on ox".split()
-)  # of which these two letters, in either case, are one word: an oxide of nitrogen and nobelium lose to "no"
+# Words, whose letters are no product; the first of them in either case: "NO" is "no" before it is an oxide.
 _FOLDED_PAIRS = frozenset("no ok up to of or we my by do go".split())
+_PAIRS = _FOLDED_PAIRS.union("it is if so us at an as am be he hi in me on ox".split())
 
 
 @lru_cache(maxsize=1 << 13)
@@ -48,23 +47,24 @@ def _folded(word: str) -> str:
     return word.casefold() if shaped and vowels and not consecutive else word
 
 
-_FORMULA_UNIT = re.compile(r"(?:\d*(?:[A-Z][a-z]?|\(|\))_?\{?\d*\}? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
+_CHEMICAL = re.compile(r"(?:\d*(?:[A-Z][a-z]?|\(|\))_?\{?\d*\}? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
 
 
 def same_text(answer: str, gold: str) -> bool:
     """Whether two tidied texts are the same, but for spaces, fonts and the case of words."""
     if tokens(answer) == tokens(gold):
         return True
-    if _FORMULA_UNIT.fullmatch(plain(gold)) and _FORMULA_UNIT.fullmatch(plain(answer)):
-        return re.sub(r"[_{} ]", "", plain(answer)) == re.sub(r"[_{} ]", "", plain(gold))
-    return False
+    if not all(_CHEMICAL.fullmatch(plain(text)) for text in (answer, gold)):
+        return False
+    said, meant = (re.sub(r"[_{}]| (?=[A-Z(])", "", plain(text)) for text in (answer, gold))
+    return said == meant
 
 
 # --- words and names ------------------------------------------------------------------------------------------------
 
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '\".,/&!?()-])*[^\W\d_](?:[^\W\d_]|[ '\".,/&!?()-])*")
 _NAMES_IN_ORDER = re.compile(r"[A-Z](?:-[A-Z]){2,}|[A-Z]{2}(?:-[A-Z]{2})+")  # A-B-C: a path, no difference
-_UNQUOTED = re.compile(r'["()\[\]{}*]|(?<=\w)\.(?=\w?)')
+_UNQUOTED = re.compile(r"[\"()\[\]{}*]|(?<=\w)\.|^'(?=.*'$)|(?<=\w{2})'$")
 
 
 def is_words(text: str) -> bool:
@@ -74,22 +74,22 @@ def is_words(text: str) -> bool:
         return True
     if not _WORDS.fullmatch(text):
         return False
-    if "/" in text and not re.search(r"[^\W\d_]{3}", text):
-        return False  # AB/CD
-    if re.search(r"[^\W\d_]\(|[^\W\d_] ?[/-] ?[^\W\d_](?![^\W\d_])", text) and not re.search(r"[^\W\d_]{3}", text):
-        return False  # f(x), x/y, a-b
+    if not re.search(r"[^\W\d_]{3}", text) and re.search(r"/|[^\W\d_]\(|[^\W\d_] ?- ?[^\W\d_](?![^\W\d_])", text):
+        return False  # f(x), AB/CD, a-b
+    if text[0] in "([" and "," in text:
+        return False  # a tuple or an interval
     runs = re.findall(r"[^\W\d_]+", text)
     joined = "".join(runs) if all(len(run) == 1 for run in runs) else max(runs, key=len)
     if len(joined) == 1:
         return bool(re.fullmatch(r"\(?[A-J]\)?|[^\x00-\x7f]", text))
-    return len(joined) > 2 or not joined.islower() or joined in _TWO_LETTER_WORDS or not joined.isascii()
+    return len(joined) > 2 or not joined.islower() or joined in _PAIRS or not joined.isascii()
 
 
 def same_words(answer: str, gold: str, same) -> bool | None:
     """None if neither is words. Of one letter only an option's name "(c)" is C; c is another variable than C."""
     if not (is_words(gold) or is_words(answer)):
         return None
-    said, meant = (_UNQUOTED.sub("", plain(text)).strip(" .'" if plain(text)[0] == "'" else " .") for text in (answer, gold))
+    said, meant = (_UNQUOTED.sub("", plain(text)).strip(" .") for text in (answer, gold))
     if len(meant) == 1:
         return said in (meant, meant.lower() if plain(answer) != said and meant.isupper() else meant)
     return bool(meant) and tokens(said) == tokens(meant)
@@ -138,15 +138,19 @@ def _runs(text: str) -> list[tuple[str, ...]]:
 _TIME = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))? ?(?:([ap])\.? ?m\b\.?)?", re.IGNORECASE)
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?(?![0-9:])")
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_MONTH = r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
-_DATES = [  # groups named year, month, day
+_MONTH = (
+    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_DAY, _YEAR = r"(?P<day>[0-9]{1,2})(?:st|nd|rd|th)?", r"(?:,? (?P<year>[0-9]{4}))?"
+_DATES = [
     re.compile(r"(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})"),
-    re.compile(rf"(?P<month>{_MONTH}) (?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)?(?:,? (?P<year>[0-9]{{4}}))?", re.IGNORECASE),
-    re.compile(rf"(?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{_MONTH})(?:,? (?P<year>[0-9]{{4}}))?", re.IGNORECASE),
+    re.compile(rf"{_MONTH} {_DAY}{_YEAR}", re.IGNORECASE),
+    re.compile(rf"{_DAY} (?:of )?{_MONTH}{_YEAR}", re.IGNORECASE),
 ]
 _DASHED = re.compile(r"[0-9]+(?:[-/.][0-9]+){2,}|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
 _RANGE = re.compile(r"[0-9]+-[0-9]+")
-_RATIO = r":"
+_HALF = re.compile(r"[0-9] ?[ap]\.? ?m\b", re.IGNORECASE)  # of a day
 _FRACTION = re.compile(r"-?(?:[0-9.]+ ?/ ?[0-9.]+|\\frac\{[^{}]*\}\{[^{}]*\})")
 
 
@@ -178,14 +182,15 @@ def same_time(answer: str, gold: str, same) -> bool | None:
         return dates[0] == dates[1]
     if _DASHED.fullmatch(said) or _DASHED.fullmatch(meant) or _RANGE.fullmatch(meant):
         return said == meant
-    colons = [split(text, _RATIO) for text in (said, meant)]
-    if not any(marks for _, marks in colons) and not any(re.search(r"[0-9] ?[ap]\.? ?m\b", t, re.I) for t in (said, meant)):
+    said_parts, meant_parts = split(said, ":")[0], split(meant, ":")[0]
+    has_half = bool(_HALF.search(said) or _HALF.search(meant))
+    if len(said_parts) == len(meant_parts) == 1 and not has_half:
         return None
     # 10:20 is a time of day; as an answer to 1:2 it may be a ratio, but 10:05 may not.
-    if _CLOCK.match(meant) or any(re.search(r":0[0-9]|[0-9] ?[ap]\.? ?m\b", text, re.IGNORECASE) for text in (said, meant)):
+    if has_half or _CLOCK.match(meant) or re.search(r":0[0-9]", f"{said} {meant}"):
         times = _time(said), _time(meant)
         return None not in times and times[0] == times[1]
-    return _same_ratio(*(parts for parts, _ in colons), same)
+    return _same_ratio(said_parts, meant_parts, same)
 
 
 def _same_ratio(said: list[str], meant: list[str], same) -> bool:
@@ -194,9 +199,9 @@ def _same_ratio(said: list[str], meant: list[str], same) -> bool:
     if len(said) != len(meant) or len(said) < 2:
         return False
     if all(isinstance(part, Fraction) for part in said + meant):
-        scales = {a / b for a, b in zip(said, meant, strict=True) if b}
         if 0 in said + meant:
             return said == meant
+        scales = {a / b for a, b in zip(said, meant, strict=True)}
         return len(scales) == 1 and min(scales) > 0
     return all(same(str(a), str(b)) for a, b in zip(said, meant, strict=True))
 

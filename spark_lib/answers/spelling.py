@@ -80,7 +80,7 @@ _REWRITES = [
     (r"<->", r"\\iff "),
     (r"->", r"\\to "),
     (r"==+", "="),
-    (r"\\text ?\{ ?(and|or|AND|OR|und|y) ?\}", r" \1 "),
+    (r"\\text ?\{ ?(and|or|AND|OR) ?\}", r" \1 "),
     (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}(?! ?[/^]|$)(?=.*[(A-Za-z0-9{{\\])", r"\\\1 "),
     (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
     (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),

@@ -29,8 +29,8 @@ _EQUALS = r"=|\\approx(?![A-Za-z])"
 _RELATIONS = r"\\(?:le|ge|ne|in|notin)(?![A-Za-z])|[<>]"
 # Signs whose two sides may not be exchanged, nor one of them dropped.
 _OPERATORS = (
-    r"(?<!\^)\\circ(?![A-Za-z])|\\(?:mid|nmid|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni|parallel|perp|cong|sim|simeq"
-    r"|propto|ne|equiv|therefore|because)(?![A-Za-z])|\\(?:neg|lnot)(?![A-Za-z])"
+    r"(?<!\^)\\circ(?![A-Za-z])|\\(?:mid|nmid|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni"
+    r"|parallel|perp|cong|sim|simeq|propto|ne|equiv|therefore|because|neg)(?![A-Za-z])"
 )
 
 
@@ -55,7 +55,7 @@ def same_equation(answer: str, gold: str, same) -> bool | None:
     if not gold_named:
         return None if len(sides) == len(gold_sides) == 2 and not (named and _constant(sides[1])) else False
     if len(sides) == 1:
-        return same(answer, gold_sides[-1]) if not _is_name(gold_sides[-1]) or len(gold_sides) == 2 else False
+        return same(answer, gold_sides[-1])
     if named and tokens(sides[0]) == tokens(gold_sides[0]):
         last, meant = (re.sub(r"(?<=[0-9])(?=[A-Za-z]$)", r"\\cdot ", each[-1]) for each in (sides, gold_sides))
         return _chain([*sides[1:-1], last], meant, same, named) and not _recurs(sides)  # y = 2m is no length
@@ -131,14 +131,9 @@ def _ascending(text: str) -> tuple[list[str], list[str]]:
 
 # --- lists ----------------------------------------------------------------------------------------------------------
 
-_SEPARATOR = rf"{COMMA}|&|(?<![A-Za-z\\])(?:and|or|AND|OR|und)(?![A-Za-z])|\\(?:land|lor)(?![A-Za-z])|[或和]"
+_AND, _OR = ("and", "AND", r"\land", "&", "和"), ("or", "OR", r"\lor", "或")
+_SEPARATOR = rf"{COMMA}|&|(?<![A-Za-z\\])(?:and|or|AND|OR)(?![A-Za-z])|\\(?:land|lor)(?![A-Za-z])|[或和]"
 _LONGEST = 64  # elements
-
-
-def _kind(sign: str) -> str:
-    return {"and": "and", r"\land": "and", "&": "and", "和": "and", "und": "and", "or": "or", r"\lor": "or", "或": "or"}.get(
-        sign.lower(), ","
-    )
 
 
 def _signs_apart(text: str) -> list[str] | None:
@@ -152,7 +147,7 @@ def _signs_apart(text: str) -> list[str] | None:
 def _elements(text: str) -> tuple[list[str], set[str]]:
     """The elements of a list and the kinds of its separators, "x = 1, 2" as "x = 1" and "x = 2"."""
     parts, signs = split(text, _SEPARATOR)
-    kinds = {_kind(sign) for sign in signs}
+    kinds = {"and" if sign in _AND else "or" if sign in _OR else "," for sign in signs}
     if len(kinds) > 1 and "," in kinds:  # 1, 2, and 3
         kinds -= {","}
         parts = [part for i, part in enumerate(parts) if part or i in (0, len(parts) - 1)]
@@ -182,8 +177,7 @@ def same_list(answer: str, gold: str, same) -> bool | None:
         return all(same(a, b) for a, b in zip(said, meant, strict=True))
     names, gold_names = _named(said), _named(meant)
     if bool(names) != bool(gold_names) and len(set(names or gold_names)) > 1:  # 1, 2 for x = 1, y = 2
-        said, meant = _by_name(said, names), _by_name(meant, gold_names)
-        return all(same(a, b) for a, b in zip(said, meant, strict=True))
+        return all(same(a, b) for a, b in zip(_by_name(said), _by_name(meant), strict=True))
     return _matched(said, meant, same)
 
 
@@ -192,7 +186,9 @@ def _named(elements: list[str]) -> list[str]:
     return names if len(names) == len(elements) else []
 
 
-def _by_name(elements: list[str], names: list[str]) -> list[str]:
+def _by_name(elements: list[str]) -> list[str]:
+    """y = 2, x = 1 as 1, 2; other elements as they are."""
+    names = _named(elements)
     return [_sides(each)[-1] for _, each in sorted(zip(names, elements, strict=True))] if names else elements
 
 
@@ -209,24 +205,22 @@ def _matched(said: list[str], meant: list[str], same) -> bool:
 
 def _list_and_fence(said: list[str], meant: list[str], fences, same) -> bool:
     r"""1, 2 is \{2, 1\}, and (1, 2) in this order; no interval."""
-    opening, inner, closing = fences[0] or fences[1]
-    items, _ = split(inner, COMMA)
-    listed = meant if len(said) == 1 and fences[0] else said
+    is_answer = len(said) == 1 and fences[0]
+    opening, inner, closing = fences[0] if is_answer else fences[1]
     if opening == r"\{":
-        items = _distinct([each for item in items for each in _signs_apart(item) or [item]], same)
-        return len(items) == len(listed) and _matched(listed, items, same)
-    listed = _by_name(listed, _named(listed))
-    if (opening, closing) != ("(", ")") or len(items) != len(listed):
-        return False
-    pairs = zip(items, listed, strict=True) if listed is not said else zip(listed, items, strict=True)
-    return all(same(a, b) for a, b in pairs)
+        said, meant = (_members(inner, same), meant) if is_answer else (said, _members(inner, same))
+        return len(said) == len(meant) and _matched(said, meant, same)
+    items = split(inner, COMMA)[0]
+    said, meant = (items if is_answer else _by_name(said)), (_by_name(meant) if is_answer else items)
+    in_order = opening + closing == "()" and len(said) == len(meant)
+    return in_order and all(same(a, b) for a, b in zip(said, meant, strict=True))
 
 
-def _distinct(items: list[str], same) -> list[str]:
+def _members(inner: str, same) -> list[str]:
+    """The members of a set, each once."""
     kept: list[str] = []
-    for item in items[:_LONGEST]:
-        if not any(same(item, other) for other in kept):
-            kept.append(item)
+    for item in split(inner, COMMA)[0][:_LONGEST]:
+        kept += [each for each in _signs_apart(item) or [item] if not any(same(each, other) for other in kept)]
     return kept
 
 
@@ -236,24 +230,20 @@ def _distinct(items: list[str], same) -> list[str]:
 def same_fence(answer: str, gold: str, same) -> bool | None:
     """Sets in any order; tuples and intervals in theirs, with the same brackets. None if either is something else."""
     said, meant = fence(answer), fence(gold)
-    alone = [each for each in (said, meant) if each]
-    if len(alone) == 1 and alone[0][0] == r"\{":  # \{5\} is 5
-        item, other = (said[1], gold) if said else (meant[1], answer)
-        return None if number(other) is None or fence(item) else same(*((item, other) if said else (other, item)))
-    if not (said and meant):
+    if not (said or meant):
         return None
-    (items, _), (gold_items, _) = split(said[1], COMMA), split(meant[1], COMMA)
-    sets = [each[0] == r"\{" for each in (said, meant)]
-    if any(sets):
-        if not all(sets):
-            return False
-        if r"\mid" in said[1] + meant[1] or re.search(r"[|:]", said[1] + meant[1]):
+    if not (said and meant):
+        inside, other = (said, gold) if said else (meant, answer)
+        single = len(split(inside[1], COMMA)[0]) == 1 and not fence(inside[1])
+        if single and (inside[0] + inside[2] == "()" or inside[0] == r"\{" and number(other)):  # (5 cm), \{5\}
+            return same(inside[1], other) if said else same(other, inside[1])
+        return None
+    if r"\{" in (said[0], meant[0]):
+        if said[0] != meant[0] or re.search(r"\\mid|[|:]", said[1] + meant[1]):
             return False  # a set by its rule counts only as it is written
-        items, gold_items = (
-            _distinct([each for item in each_side for each in _signs_apart(item) or [item]], same)
-            for each_side in (items, gold_items)
-        )
+        items, gold_items = _members(said[1], same), _members(meant[1], same)
         return len(items) == len(gold_items) and "" not in items + gold_items and _matched(items, gold_items, same)
+    items, gold_items = split(said[1], COMMA)[0], split(meant[1], COMMA)[0]
     if len(items) == len(gold_items) == 1 and said[0] + said[2] == meant[0] + meant[2] == "()":
         return same(items[0], gold_items[0])
     if len(items) == 1 or len(gold_items) == 1:
@@ -277,6 +267,7 @@ def _matrix(text: str) -> tuple[str, list[list[str]]] | None:
 
 
 def same_matrix(answer: str, gold: str, same) -> bool | None:
+    """The same cells in the same places, whatever the brackets; a determinant is no matrix."""
     if r"\begin" not in answer + gold:
         return None
     said, meant = _matrix(answer), _matrix(gold)
