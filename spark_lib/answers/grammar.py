@@ -142,7 +142,7 @@ class _Parser:
                     raise Unreadable("n!!")
             elif self.token == r"\circ":
                 self.take()
-                if self.token == "" or self.token.isalpha():
+                if self.token.isalpha():
                     raise Unreadable("an angle or a temperature")
                 tree = ("mul", tree, ("div", ("name", "π"), ("number", Fraction(180))))
             else:

@@ -158,7 +158,7 @@ class RealSet:
         parts, commas = split(text, COMMA)
         if commas and all(r"\ne" in part for part in parts):
             return ("and", *map(self.read, parts))
-        return self.fenced(text) if fence(text) and "<" not in text and ">" not in text else self.related(text)
+        return self.fenced(text) if fence(text) else self.related(text)
 
     def fenced(self, text: str) -> Tree:
         opening, inner, closing = fence(text)

@@ -34,6 +34,8 @@ def tokens(text: str) -> tuple[str, ...]:
             merged[-1] += token
         else:
             merged.append("\0" + token if single else _folded(token) if fold else token)
+    if any(len(token) > 2 and token.isalpha() for token in merged):  # World War II
+        merged = [token.lower() if re.fullmatch("[IVXivx]{2,4}", token) else token for token in merged]
     return tuple(token.lstrip("\0") for token in merged)
 
 
@@ -148,7 +150,7 @@ _DATES = [
     re.compile(rf"{_MONTH} {_DAY}{_YEAR}", re.IGNORECASE),
     re.compile(rf"{_DAY} (?:of )?{_MONTH}{_YEAR}", re.IGNORECASE),
 ]
-_DASHED = re.compile(r"[0-9]+(?:[-/.][0-9]+){2,}|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
+_DASHED = re.compile(r"[0-9]+([-/.])[0-9]+(?:\1[0-9]+)+|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
 _RANGE = re.compile(r"[0-9]+-[0-9]+")
 _HALF = re.compile(r"[0-9] ?[ap]\.? ?m\b", re.IGNORECASE)  # of a day
 _FRACTION = re.compile(r"-?(?:[0-9.]+ ?/ ?[0-9.]+|\\frac\{[^{}]*\}\{[^{}]*\})")

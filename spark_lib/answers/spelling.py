@@ -46,7 +46,7 @@ _NAMES = {
     "ldots": "dots cdots dotsc dotsb", "setminus": "backslash smallsetminus", "tan": "tg", "cot": "ctg",
     "arctan": "arctg", "infty": "infin", "triangle": "vartriangle bigtriangleup", "vec": "overrightarrow",
     "widehat": "overarc", "mid": "divides",
-    "text": "textbf textit textrm textsf texttt textnormal textup mathrm mathsf mathit mathtt mbox rm operatorname",
+    "text": "textbf textit textrm textsf texttt textnormal textup mathrm mathsf mathit mathtt mbox operatorname underline emph ce",
     "vec ": "mathbf boldsymbol bm",  # of one letter: a vector; of anything else: a text, see below
 }  # fmt: skip
 _ALIAS = {other: kept for kept, others in _NAMES.items() for other in others.split()}
@@ -56,7 +56,7 @@ _PLAIN = {
     "rparen": ")", "displaystyle": "", "textstyle": "", "limits": "", "quad": " ", "qquad": " ", "thinspace": " ",
     "enspace": " ", "nobreak": "", "left": "", "right": "", "middle": "", "percent": r"\%", "dollar": r"\$", "pounds": "£",
     "euro": "€", "textdollar": r"\$", "textdegree": r"^\circ ", "prime": "'", "lVert": r"\Vert ", "rVert": r"\Vert ",
-    "Large": "", "large": "", "small": "", "huge": "", "boldmath": "", "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
+    "Large": "", "bf": "", "rm": "", "it": "", "tt": "", "large": "", "small": "", "huge": "", "boldmath": "", "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
 } | {big + side: "" for big in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")}  # fmt: skip
 FUNCTIONS = (
     "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan ln log lg exp max min gcd lcm sqrt"
@@ -66,7 +66,7 @@ _REWRITES = [
     (r"\s+", " "),
     (r"(?<![\w)}\]*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![\w(*])", r"\1"),  # Markdown's bold
     (r"(\\[({\[] *)?\\(?:left|right|middle) ?\.", r"\1"),
-    (r"\{ ?([,:]) ?\}", r"\1"),  # 1{,}234 and 3{:}30
+    (r" ?\{ ?([,:]) ?\} ?", r"\1"),  # 1{,}234 and 3{:}30
     (r"(?:^|(?<=[(=]))\s*~", r"\\neg "),  # ~p, but 5~cm
     (r"(?:(?<!\\)\\[,;:> ]|~)", " "),
     (r"\\!|\\/", ""),
@@ -93,12 +93,18 @@ _REWRITES = [
     (r"\\begin\{matrix\}\\begin ?\{array\} ?\{[lcr ]*\}(.*?)\\end ?\{array\}\\end\{matrix\}", r"\\begin{matrix}\1\\end{matrix}"),
     (r"\{(?:[pb]|small)matrix\}", "{matrix}"),
     (r"(?:\\\\ ?)+(?=\\end|$)", ""),
+    (r"\\[hv]space ?\{[^{}]*\}", " "),
     (r"\\(?:text)?color ?\{[^{}]*\}|(?<![\\}])\{ ?\}", ""),
     (r"\{ ?([^{}]*?) ?\\choose ?([^{}]*?) ?\}", r"\\binom{\1}{\2}"),
     (rf"(?<![A-Za-z\\])({'|'.join(FUNCTIONS)})(?= ?[(^_{{])", r"\\\1"),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"(?<![A-Za-z\\])infinity(?![A-Za-z])", r"\\infty"),
-    (r"^ ?\\approx", ""),
+    (r"^ ?(?:\\approx|\\therefore|=) ?", ""),
+    (r"^<([^<>=]*,[^<>=]*)>$", r"\\langle \1\\rangle"),
+    (r"^ *(?:\"([^\"]*)\"|\*([^*]*)\*|_([^_]*)_) *$", r"\1\2\3"),
+    (r"\\text ?\{([^A-Za-z{}\\\x80-\uffff]*)\}", r"\1"),
+    (r"\\math(bb|cal) ?([A-Z])", r"\\math\1{\2}"),
+    (rf"([\^_]) ?\\(infty|{'|'.join(GREEK)})(?![A-Za-z])", r"\1{\\\2}"),
     (r"\+ ?(?=\\infty)", ""),
     # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
     (r"(?<![\d,.([{])\d{1,3}(,| )\d{3}(\1\d{3})*(?![\d,)\]}])", lambda m: re.sub(r"\D", "", m[0])),
@@ -148,7 +154,7 @@ def _command(match: re.Match) -> str:
 
 def plain(text: str) -> str:
     r"""A tidied text with its `\text{…}` marks taken off."""
-    return re.sub(" +", " ", re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text)).lstrip(" ,;:").rstrip(" .,;:")
+    return re.sub(" +", " ", re.sub(r"\\text ?\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", text)).lstrip(" ,;:").rstrip(" .,;:")
 
 
 # --- brackets -------------------------------------------------------------------------------------------------------
@@ -189,13 +195,9 @@ def closes(text: str) -> int:
 
 def fence(text: str) -> tuple[str, str, str] | None:
     r"""("(", "1,2", "]") of the text (1,2]; None if it is not one pair of brackets. Angle brackets count as round."""
-    opened = re.match(r"\\\{|\\langle|<|[(\[]", text)
-    closed = re.search(r"(\\\}|\\rangle|>|[)\]])$", text)
+    opened, closed = re.match(r"\\\{|\\langle|[(\[]", text), re.search(r"(\\\}|\\rangle|[)\]])$", text)
     if not (opened and closed) or opened.end() > closed.start():
         return None
-    if "<" in (opened[0], closed[0]) or ">" in (opened[0], closed[0]):
-        inner = text[1:-1]
-        return ("(", inner, ")") if text[0] == "<" and text[-1] == ">" and "<" not in inner and ">" not in inner else None
     if closes(text) != len(text):
         return None
     round_ = {"\\langle": "(", "\\rangle": ")"}

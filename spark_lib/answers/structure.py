@@ -22,14 +22,14 @@ _BASE = (
 )
 _NAME = re.compile(
     rf"(?:\\lim ?_\{{[^{{}}]*\}} ?|m? ?\\angle ?|\\triangle ?|\\Delta ?(?=[A-Za-z\\])|\\(?:max|min|det) ?)*{_BASE}"
-    rf"(?: ?_ ?\{{[^{{}}]*\}}|'|\^ ?\{{-1\}})*(?: ?\([^()=]*\)|\[[A-Z]\])?"
+    rf"(?: ?_ ?\{{[^{{}}]*\}}|'|\^ ?\{{-1\}})*(?: ?\([^()]*\)|\[[A-Z]\])?"
     rf"|\|(?:[A-Z]{{2,}}|\\vec ?\{{[a-z]\}})\||\[[A-Z]{{3,}}\]|\\frac\{{ ?d[^{{}}]*\}}\{{ ?d[^{{}}]*\}}"
 )
 _EQUALS = r"=|\\approx(?![A-Za-z])"
 _RELATIONS = r"\\(?:le|ge|ne|in|notin)(?![A-Za-z])|[<>]"
 # Signs whose two sides may not be exchanged, nor one of them dropped.
 _OPERATORS = (
-    r"(?<!\^)\\circ(?![A-Za-z])|\\(?:mid|nmid|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni"
+    r"(?<!\^)\\circ(?![A-Za-z])|\\(?:cup|cap|mid|nmid|to|mapsto|Rightarrow|iff|subseteq|subset|supset|supseteq|notin|in|ni"
     r"|parallel|perp|cong|sim|simeq|propto|ne|equiv|therefore|because|neg)(?![A-Za-z])"
 )
 
@@ -103,6 +103,8 @@ def same_operation(answer: str, gold: str, same) -> bool | None:
         return None
     if signs != gold_signs:
         return False
+    if set(signs) in ({r"\cup"}, {r"\cap"}):
+        return sorted(map(tokens, parts)) == sorted(map(tokens, gold_parts))
     pairs = zip(parts, gold_parts, strict=True)
     return all(a == b or bool(a and b) and (tokens(a) == tokens(b) or same(a, b)) for a, b in pairs)
 
@@ -151,7 +153,7 @@ def _elements(text: str) -> tuple[list[str], set[str]]:
     if len(kinds) > 1 and "," in kinds:  # 1, 2, and 3
         kinds -= {","}
         parts = [part for i, part in enumerate(parts) if part or i in (0, len(parts) - 1)]
-    elements = [each for part in parts for each in _signs_apart(part) or [part]]
+    elements = [each for part in parts for each in (not part.startswith(r"\{") and _signs_apart(part)) or [part]]
     first = _sides(elements[0])
     if len(elements) > 1 and len(first) == 2 and _is_name(first[0]) and not any("=" in each for each in elements[1:]):
         if not any(fence(each) for each in elements):
