@@ -27,10 +27,15 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\[{}|%]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[A-Za-z]
 _FUNCTIONS = {*FUNCTIONS} - {"sqrt"}
 _DECORATIONS = frozenset("vec hat bar overline widehat tilde dot ddot mathbb mathcal acute breve check".split())
 _ACCENTED = frozenset(GREEK) - {"pi"}
-_WORDS = frozenset("if is of or and not but the for per mod yes any all one two six ten nor non men boy with then".split())
+# Runs of letters that are words or the names of functions, not products; the last four only in this case.
+_WORDS = frozenset(
+    "if is of or and not but the for per mod yes any all one two six ten nor non men boy var cov det arg sgn deg dim ker "
+    "erf sup inf div curl grad diag rank span Re Im Pr Tr".split()
+)
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\langle": r"\rangle"}
-_APPLIED = frozenset("fF")  # always functions; other letters where the argument is a single name: V(t), P(A)
-_MAYBE_APPLIED = frozenset("ghpquvrsGHPQRSTVNAE")
+# Always functions; other letters where the argument is a single name, x(t); these also of a number, P(2).
+_APPLIED = frozenset(("f", "F", r"\Gamma", r"\zeta", r"\phi", r"\varphi", r"\psi", r"\Phi", r"\Psi", r"\chi"))
+_FUNCTION_LETTERS = frozenset("ghpquvrsGHPQRSTVNAE")
 _ENDS = {")", "]", "}", "|", r"\rfloor", r"\rceil", ",", "+", "-", "/", r"\div", "*", r"\cdot", r"\times", "^", "!", ""}
 
 
@@ -331,9 +336,9 @@ class _Parser:
         if name in ("e", "i"):
             return ("name", name)
         if self.token == "(" and not name.startswith(("vec", "hat")):
-            single = self.ahead(2) == ")" and (self.ahead().isalnum() or self.ahead().startswith("\\"))
-            letter = name[0] if name[0] != "\\" else name
-            if letter in _APPLIED or primes or name == r"\phi" or single and letter in _MAYBE_APPLIED or self.ahead(2) == ",":
+            letter = name.partition("_")[0].rstrip("'")
+            single = self.ahead(2) == ")" and (letter in _FUNCTION_LETTERS or not self.ahead().isdigit())
+            if letter in _APPLIED or primes or single or self.ahead(2) == ",":
                 return ("call", "\0" + name, *self.arguments())
         return ("name", name)
 
@@ -344,7 +349,7 @@ def _tokens(text: str):
         run = match[0]
         if not run.isalpha() or run in _FUNCTIONS or run == "sqrt":
             yield match
-        elif run.lower() in _WORDS or len(run) > 3 and re.search("[aeiou]", run) and run.islower() or len(run) > 8:
+        elif {run, run.lower()} & _WORDS or len(run) > 3 and re.search("[aeiou]", run) and run.islower() or len(run) > 8:
             raise Unreadable(run)
         elif run.isupper() and len(run) > 1:
             yield match

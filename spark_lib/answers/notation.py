@@ -76,8 +76,8 @@ def is_words(text: str) -> bool:
         return True
     if not _WORDS.fullmatch(text):
         return False
-    if not re.search(r"[^\W\d_]{3}", text) and re.search(r"/|[^\W\d_]\(|[^\W\d_] ?- ?[^\W\d_](?![^\W\d_])", text):
-        return False  # f(x), AB/CD, a-b
+    if not re.search(r"[^\W\d_]{3}", text) and re.search(r"[-/]|[^\W\d_]\(", text):
+        return False  # f(x), AB/CD, A-Ar
     if text[0] in "([" and "," in text:
         return False  # a tuple or an interval
     runs = re.findall(r"[^\W\d_]+", text)
@@ -99,6 +99,7 @@ def same_words(answer: str, gold: str, same) -> bool | None:
 
 _LETTER = re.compile(r"([A-Za-z])((?:_\{[^{}]*\}|'|\^\{[^{}]*\})*) ?")
 _TIMES = re.compile(r"\\cdot ?|\\times ?|\*")
+_ELEMENT = re.compile(r"(?<![A-Za-z\\])(A[glsu]|Br|C[alru]|Fe|H[eg]|N[aei]|P[bt]|S[in]|Zn)(?![a-z])")  # 2Ag is no 2gA
 _INVERSE = re.compile(r"\^\{(?:-1|T|\\top|\*)\}")
 
 
@@ -111,6 +112,9 @@ def in_one_order(a: str, b: str) -> bool:
     runs = [run for text in (a, b) for run in _runs(text)]
     if any(_INVERSE.search(letter) for run in runs for letter in run):
         return False
+    for one, other in ((a, b), (b, a)):
+        if any(symbol not in other and symbol[::-1] in other for symbol in _ELEMENT.findall(one)):
+            return False
     orders: dict[tuple, set] = {}
     for run in runs:
         orders.setdefault(tuple(sorted(run)), set()).add(run)

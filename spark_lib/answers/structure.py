@@ -55,9 +55,9 @@ def same_equation(answer: str, gold: str, same) -> bool | None:
     if not gold_named:
         return None if len(sides) == len(gold_sides) == 2 and not (named and _constant(sides[1])) else False
     if len(sides) == 1:
-        return same(answer, gold_sides[-1])
+        return same(answer, gold_sides[-1]) and not _recurs([gold_sides[0], answer])
     if named and tokens(sides[0]) == tokens(gold_sides[0]):
-        last, meant = (re.sub(r"(?<=[0-9])(?=[A-Za-z]$)", r"\\cdot ", each[-1]) for each in (sides, gold_sides))
+        last, meant = (re.sub(r"(?<=[0-9]) ?(?=[A-Za-z]$)", r"\\cdot ", each[-1]) for each in (sides, gold_sides))
         return _chain([*sides[1:-1], last], meant, same, named) and not _recurs(sides)  # y = 2m is no length
     return False if _constant(gold_sides[-1]) else None
 

@@ -287,7 +287,7 @@ def same_quantity(answer: str, gold: str, same) -> bool | None:
         return False
     if said and (said.marked or _LETTER.fullmatch(answer[len(said.value) :])):
         return same(said.value, gold) or None
-    if meant and (meant.marked or _LETTER.fullmatch(tail := gold[len(meant.value) :]) and tail.startswith(" ")):
+    if meant and meant.marked:
         return same(answer, meant.value) or None
     return None
 
