@@ -89,7 +89,10 @@ def number_in(answer: str) -> Fraction | None:
 
 # What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
 _VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
-_CHOICE = re.compile(r"(?:(?:the )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*)| - ?(.*))?", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*)| - ?(.*))?",
+    re.IGNORECASE,
+)
 
 
 def _word(text: str) -> str:

@@ -32,11 +32,12 @@ _WORDS = frozenset(
     "if is of or and not but the for per mod yes any all one two six ten nor non men boy var cov det arg sgn deg dim ker "
     "erf sup inf div curl grad diag rank span Re Im Pr Tr".split()
 )
+_LIKE_A_WORD = re.compile(r"(?=.*[aeiou])[a-z]{4,}|[A-Za-z]{9,}")
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\langle": r"\rangle"}
 # Always functions; other letters where the argument is a single name, x(t); these also of a number, P(2).
 _APPLIED = frozenset(("f", "F", r"\Gamma", r"\zeta", r"\phi", r"\varphi", r"\psi", r"\Phi", r"\Psi", r"\chi"))
 _FUNCTION_LETTERS = frozenset("ghpquvrsGHPQRSTVNAE")
-_ENDS = {")", "]", "}", "|", r"\rfloor", r"\rceil", ",", "+", "-", "/", r"\div", "*", r"\cdot", r"\times", "^", "!", ""}
+_ENDS = frozenset((*") ] } | , + - / * ^ !".split(), r"\rfloor", r"\rceil", r"\div", r"\cdot", r"\times", ""))
 
 
 def parse(text: str) -> Tree:
@@ -349,7 +350,7 @@ def _tokens(text: str):
         run = match[0]
         if not run.isalpha() or run in _FUNCTIONS or run == "sqrt":
             yield match
-        elif {run, run.lower()} & _WORDS or len(run) > 3 and re.search("[aeiou]", run) and run.islower() or len(run) > 8:
+        elif {run, run.lower()} & _WORDS or _LIKE_A_WORD.fullmatch(run):
             raise Unreadable(run)
         elif run.isupper() and len(run) > 1:
             yield match

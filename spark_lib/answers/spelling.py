@@ -24,18 +24,18 @@ GREEK = sorted({*_GREEK.values(), "varepsilon", "varphi", "vartheta", "varrho", 
 _SYMBOLS = {
     "×": "times", "·": "cdot", "⋅": "cdot", "∙": "cdot", "÷": "div", "∞": "infty", "≤": "le", "≥": "ge", "≠": "ne",
     "≈": "approx", "≡": "equiv", "∪": "cup", "∩": "cap", "∈": "in", "∉": "notin", "⊂": "subset", "⊆": "subseteq",
-    "√": "sqrt", "∅": "emptyset", "±": "pm", "∓": "mp", "¬": "neg", "∧": "land", "∨": "lor", "→": "to", "⇒": "Rightarrow",
-    "⇔": "iff", "∠": "angle", "△": "triangle", "⊥": "perp", "∥": "parallel", "⟨": "langle", "⟩": "rangle", "〈": "langle",
-    "〉": "rangle", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "∘": "circ", "…": "ldots", "ℏ": "hbar",
-    "∣": "mid", "∖": "setminus", "≅": "cong", "∼": "sim",
+    "√": "sqrt", "∅": "emptyset", "±": "pm", "∓": "mp", "¬": "neg", "∧": "land", "∨": "lor", "→": "to",
+    "⇒": "Rightarrow", "⇔": "iff", "∠": "angle", "△": "triangle", "⊥": "perp", "∥": "parallel", "∣": "mid",
+    "⟨": "langle", "⟩": "rangle", "〈": "langle", "〉": "rangle", "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil",
+    "⌉": "rceil", "∘": "circ", "…": "ldots", "ℏ": "hbar", "∖": "setminus", "≅": "cong", "∼": "sim",
 }  # fmt: skip
 _CHARACTERS = str.maketrans(
     {character: f"\\{name} " for character, name in (_SYMBOLS | _GREEK).items()}
     | {character: rf"\frac{{{name[0]}}}{{{name[1]}}}" for character, name in _FRACTIONS.items()}
     | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # the full-width forms of East Asian fonts
-    | {"−": "-", "–": "-", "‐": "-", "°": r"^\circ ", "º": r"^\circ ", "%": r"\%", "′": "'", "″": "''", "’": "'"}
-    | {"‘": "'", "“": '"', "”": '"', "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "⁄": "/", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"}
-    | {"、": ",", "`": "", "。": "."} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")
+    | {"−": "-", "–": "-", "‐": "-", "⁄": "/", "%": r"\%", "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"'}
+    | {"°": r"^\circ ", "º": r"^\circ ", "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "、": ",", "。": ".", "`": ""}
+    | {"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")  # of no width
 )  # fmt: skip
 
 # Commands with one meaning and several names: {the name kept: the others}.
@@ -46,74 +46,84 @@ _NAMES = {
     "ldots": "dots cdots dotsc dotsb", "setminus": "backslash smallsetminus", "tan": "tg", "cot": "ctg",
     "arctan": "arctg", "infty": "infin", "triangle": "vartriangle bigtriangleup", "vec": "overrightarrow",
     "widehat": "overarc", "mid": "divides",
-    "text": "textbf textit textrm textsf texttt textnormal textup mathrm mathsf mathit mathtt mbox operatorname underline emph ce",
+    "text": "textbf textit textrm textsf texttt textnormal textup mathrm mathsf mathit mathtt mbox operatorname "
+    "underline emph ce",
     "vec ": "mathbf boldsymbol bm",  # of one letter: a vector; of anything else: a text, see below
 }  # fmt: skip
 _ALIAS = {other: kept for kept, others in _NAMES.items() for other in others.split()}
+# Commands for a character, and commands that change only how things look.
 _PLAIN = {
     "lt": "<", "gt": ">", "colon": ":", "ratio": ":", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
-    "lvert": "|", "rvert": "|", "vert": "|", "ast": "*", "degree": r"^\circ ", "R": r"\mathbb{R}", "lparen": "(",
-    "rparen": ")", "displaystyle": "", "textstyle": "", "limits": "", "quad": " ", "qquad": " ", "thinspace": " ",
-    "enspace": " ", "nobreak": "", "left": "", "right": "", "middle": "", "percent": r"\%", "dollar": r"\$", "pounds": "£",
-    "euro": "€", "textdollar": r"\$", "textdegree": r"^\circ ", "prime": "'", "lVert": r"\Vert ", "rVert": r"\Vert ",
-    "Large": "", "bf": "", "rm": "", "it": "", "tt": "", "large": "", "small": "", "huge": "", "boldmath": "", "cdotp": r"\cdot ", "bullet": r"\cdot ", "limit": "",
-} | {big + side: "" for big in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")}  # fmt: skip
+    "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|", "vert": "|", "lVert": r"\Vert ", "rVert": r"\Vert ",
+    "ast": "*", "cdotp": r"\cdot ", "bullet": r"\cdot ", "prime": "'", "percent": r"\%", "R": r"\mathbb{R}",
+    "degree": r"^\circ ", "textdegree": r"^\circ ", "dollar": r"\$", "textdollar": r"\$", "pounds": "£", "euro": "€",
+    **dict.fromkeys("quad qquad thinspace enspace".split(), " "),
+    **dict.fromkeys("displaystyle textstyle limits nobreak left right middle boldmath".split(), ""),
+    **dict.fromkeys("Large large small huge bf rm it tt".split(), ""),
+    **{big + side: "" for big in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")},
+}  # fmt: skip
 FUNCTIONS = (
     "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan ln log lg exp max min gcd lcm sqrt"
 ).split()
 
+_FUNCTION = "|".join(FUNCTIONS)
+# Rewrites in the order in which they are made, (pattern, replacement); of each group the first comment says what for.
 _REWRITES = [
+    # Space, and what only looks like text or mathematics: Markdown's bold, \left., punctuation in \text, \(…\).
     (r"\s+", " "),
-    (r"(?<![\w)}\]*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![\w(*])", r"\1"),  # Markdown's bold
+    (r"(?<![\w)}\]*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![\w(*])", r"\1"),
     (r"(\\[({\[] *)?\\(?:left|right|middle) ?\.", r"\1"),
     (r"\\text ?\{([^A-Za-z{}\\\x80-\uffff]*)\}", r"\1"),
-    (r"(?<![A-Za-z\\])d([a-z]) ?/ ?d([a-z])(?![A-Za-z])", r"\\frac{d\1}{d\2}"),
     (r" ?\{ ?([,:]) ?\} ?", r"\1"),  # 1{,}234 and 3{:}30
     (r"(?:^|(?<=[(=]))\s*~", r"\\neg "),  # ~p, but 5~cm
     (r"(?:(?<!\\)\\[,;:> ]|~)", " "),
     (r"\\!|\\/", ""),
-    (r"\\\\\[[0-9.]+[a-z]+\]", r"\\\\"),  # `\\[4pt]` ends a row of a matrix
-    (r"\\[()]|(?<!\\)\\[\[\]]", " "),  # math delimiters
+    (r"\\[()]|(?<!\\)\\[\[\]](?![0-9.]+[a-z]+\])", " "),
+    (r"\\[hv]space ?\{[^{}]*\}", " "),
+    (r"\\(?:text)?color ?\{[^{}]*\}|(?<![\\}])\{ ?\}", ""),
+    # Signs that programs write.
     (r"\*\*", "^"),
     (r"<=+|=<", r"\\le "),
     (r">=", r"\\ge "),
-    (r"!=|\\not ?=|\\not ?\\equals", r"\\ne "),
+    (r"!=|\\not ?=", r"\\ne "),
     (r"=>", r"\\Rightarrow "),
     (r"<->", r"\\iff "),
     (r"->", r"\\to "),
     (r"==+", "="),
-    (r"\\text ?\{ ?(and|or|AND|OR) ?\}", r" \1 "),
-    (rf"\\text ?\{{ ?({'|'.join(FUNCTIONS)}) ?\}}(?! ?[/^]|$)(?=.*[(A-Za-z0-9{{\\])", r"\\\1 "),
-    (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
-    (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),
-    (r"\\vec ? ?(?:\{ ?([A-Za-z]) ?\}|([A-Za-z])(?![A-Za-z]))", r"\\vec{\1\2}"),  # a bold letter is a vector
-    (r"\\vec (?= ?\{)", r"\\text"),
-    (r"\\text ?\{ ?([ei]) ?\}", r" \1 "),
-    (r"\(? ?\\text ?\{ ?\(? ?mod ?\}? ?([0-9]+) ?[)}]*|\( ?\\?mod ?\{?([0-9]+)\}? ?\)|\\p?mod ?([0-9]+)", r"\\pmod{\1\2\3}"),
-    (r"\\bmod ?\{?([0-9]+)\}?| mod ([0-9]+)", r"\\pmod{\1\2}"),
-    (r"([\[(]) ?(\\begin ?\{array\}.*?\\end ?\{array\}) ?[\])]", r"\\begin{matrix}\2\\end{matrix}"),
-    (r"\\begin\{matrix\}\\begin ?\{array\} ?\{[lcr ]*\}(.*?)\\end ?\{array\}\\end\{matrix\}", r"\\begin{matrix}\1\\end{matrix}"),
-    (r"\{(?:[pb]|small)matrix\}", "{matrix}"),
-    (r"(?:\\\\ ?)+(?=\\end|$)", ""),
-    (r"\\[hv]space ?\{[^{}]*\}", " "),
-    (r"\\(?:text)?color ?\{[^{}]*\}|(?<![\\}])\{ ?\}", ""),
-    (r"\{ ?([^{}]*?) ?\\choose ?([^{}]*?) ?\}", r"\\binom{\1}{\2}"),
-    (rf"(?<![A-Za-z\\])({'|'.join(FUNCTIONS)})(?= ?[(^_{{])", r"\\\1"),
+    (rf"(?<![A-Za-z\\])({_FUNCTION})(?= ?[(^_{{])", r"\\\1"),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"(?<![A-Za-z\\])infinity(?![A-Za-z])", r"\\infty"),
+    (r"(?<![A-Za-z\\])d([a-z]) ?/ ?d([a-z])(?![A-Za-z])", r"\\frac{d\1}{d\2}"),
+    # Texts that are mathematics, mathematics that is text.
+    (r"\\text ?\{ ?(and|or|AND|OR) ?\}", r" \1 "),
+    (rf"\\text ?\{{ ?({_FUNCTION}) ?\}}(?! ?[/^]|$)(?=.*[(A-Za-z0-9{{\\])", r"\\\1 "),
+    (r"\\text ?\{ ?([ei]) ?\}", r" \1 "),
+    (r"\\vec ? ?(?:\{ ?([A-Za-z]) ?\}|([A-Za-z])(?![A-Za-z]))", r"\\vec{\1\2}"),  # a bold letter is a vector
+    (r"\\vec (?= ?\{)", r"\\text"),
+    (r"\\math(bb|cal) ?([A-Z])", r"\\math\1{\2}"),
+    (r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})", r"^\\circ "),
+    (r"\\+%|(?<=[0-9}]) ?(?:percent|pct)\b|\\text ?\{ ?(?:percent|pct) ?\}", r"\\%"),
+    (r"\(? ?\\text ?\{ ?\(? ?mod ?\}? ?([0-9]+) ?[)}]*|\( ?\\?mod ?\{?([0-9]+)\}? ?\)", r"\\pmod{\1\2}"),
+    (r"\\[bp]?mod ?\{?([0-9]+)\}?| mod ([0-9]+)", r"\\pmod{\1\2}"),
+    # Matrices: `\\[4pt]`, an array in brackets, \\ at the end.
+    (r"\\\\\[[0-9.]+[a-z]+\]", r"\\\\"),
+    (r"[\[(] ?\\begin ?\{array\} ?\{[lcr ]*\}(.*?)\\end ?\{array\} ?[\])]", r"\\begin{matrix}\1\\end{matrix}"),
+    (r"\{(?:[pb]|small)matrix\}", "{matrix}"),
+    (r"(?:\\\\ ?)+(?=\\end|$)", ""),
+    # What may stand before or around an answer.
     (r"^ ?(?:\\approx|\\therefore|=) ?", ""),
     (r"^<([^<>=]*,[^<>=]*)>$", r"\\langle \1\\rangle"),
     (r"^ *(?:\"([^\"]*)\"|\*([^*]*)\*|_([^_]*)_) *$", r"\1\2\3"),
-    (r"\\math(bb|cal) ?([A-Z])", r"\\math\1{\2}"),
-    (rf"([\^_]) ?\\(infty|{'|'.join(GREEK)})(?![A-Za-z])", r"\1{\\\2}"),
+    # Arguments in braces. 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
     (r"\+ ?(?=\\infty)", ""),
-    # 1,234 is a number; (1,234) is a pair, and 1,23 and 1, 234 are lists.
     (r"(?<![\d,.([{])\d{1,3}(,| )\d{3}(\1\d{3})*(?![\d,)\]}])", lambda m: re.sub(r"\D", "", m[0])),
+    (r"\{ ?([^{}]*?) ?\\choose ?([^{}]*?) ?\}", r"\\binom{\1}{\2}"),
+    (rf"([\^_]) ?\\(infty|{'|'.join(GREEK)})(?![A-Za-z])", r"\1{\\\2}"),
     (r"\\frac ?(\{[^{}]*\}|[0-9A-Za-z]) ?(\{[^{}]*\}|[0-9A-Za-z])", lambda m: rf"\frac{_group(m[1])}{_group(m[2])}"),
     (r"\\sqrt ?(?=[0-9]\b|[A-Za-z](?![A-Za-z]))([0-9A-Za-z])", r"\\sqrt{\1}"),
     (r"([\^_]) ?(?:([+-]?[0-9]+|[+-]?[A-Za-z])|\{ ?([^{} ]*) ?\})", r"\1{\2\3}"),  # x^10 is meant as x^{10}
     (r" +", " "),
-]  # fmt: skip
+]
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITES]
 _RUN = re.compile(rf"[{''.join(_SUPERSCRIPTS)}]+|[{''.join(_SUBSCRIPTS)}]+")
 
@@ -137,7 +147,7 @@ def tidy(text: str) -> str:
     for pattern, replacement in _COMPILED:
         text = pattern.sub(replacement, text)
     for _ in range(3):
-        text = re.sub(r"\\text ?\{ ?\\text ?\{([^{}]*)\} ?\}", r"\\text{\1}", text).lstrip(" ,;:").rstrip(" .,;:")
+        text = _trimmed(re.sub(r"\\text ?\{ ?\\text ?\{([^{}]*)\} ?\}", r"\\text{\1}", text))
         if text.startswith("{") and text.endswith("}") and closes(text) == len(text):
             text = text[1:-1] if len(split(text[1:-1], ",")[0]) == 1 else rf"\{text[:-1]}\}}"
     return re.sub(r"^(?:the )?(?:final |correct )?answer(?: is(?: ?:)?| ?:) ?", "", text, flags=re.IGNORECASE)
@@ -155,7 +165,11 @@ def _command(match: re.Match) -> str:
 
 def plain(text: str) -> str:
     r"""A tidied text with its `\text{…}` marks taken off."""
-    return re.sub(" +", " ", re.sub(r"\\text ?\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", text)).lstrip(" ,;:").rstrip(" .,;:")
+    return _trimmed(re.sub(" +", " ", re.sub(r"\\text ?\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", text)))
+
+
+def _trimmed(text: str) -> str:
+    return text.lstrip(" ,;:").rstrip(" .,;:")
 
 
 # --- brackets -------------------------------------------------------------------------------------------------------
@@ -201,5 +215,5 @@ def fence(text: str) -> tuple[str, str, str] | None:
         return None
     if closes(text) != len(text):
         return None
-    round_ = {"\\langle": "(", "\\rangle": ")"}
-    return round_.get(opened[0], opened[0]), text[opened.end() : closed.start()].strip(), round_.get(closed[0], closed[0])
+    opening, closing = opened[0].replace(r"\langle", "("), closed[0].replace(r"\rangle", ")")
+    return opening, text[opened.end() : closed.start()].strip(), closing

@@ -170,26 +170,28 @@ def known() -> dict[str, Unit]:
     for names in _COUNTED.split():
         stem = names.split("|")[0].partition("(")[0]
         plural = names.partition("|")[2] or names.replace("(", "").replace(")", "")
-        units[stem] = units[plural if plural != stem else stem + "s"] = _unit("1", [f"count of {stem}".replace(" ", "_")])
+        units[stem] = units[plural if plural != stem else stem + "s"] = _unit("1", [f"count_of_{stem}"])
     return units
 
 
-_TOKEN = re.compile(r" *(\^ ?-?[0-9]|/|\*|\(|\)|(?:per|square|sq|cubic|cu|squared|cubed)\b\.?|°[CF]?|[^\W\d_]+|[$¢€£¥₹])")
+_TOKEN = re.compile(
+    r" *(\^ ?-?[0-9]|/|\*|\(|\)|(?:per|square|sq|cubic|cu|squared|cubed)\b\.?|(?:years?|degrees?) (?:old|Celsius|Fahrenheit)"
+    r"|°[CF]?|[^\W\d_]+|[$¢€£¥₹])"
+)
 _CJK = re.compile(r"[\u4e00-\u9fff]+")
+_SIGNS = {r"\cdot": "*", r"\times": "*", "·": "*", r"\$": "$", r"\Omega": "Ω", r"\mu ": "μ", r"\mu": "μ"}
 
 
 @lru_cache(maxsize=1 << 12)
 def unit(text: str) -> Unit | None:
     r"""The unit that `m/s^{2}`, `square feet` or `miles per hour` is; None if any part of it is unknown."""
     text = re.sub(r"\^ ?\\circ ?", "°", text)
-    text = re.sub(r"\\cdot|\\times|·", "*", text).replace(r"\$", "$").replace(r"\Omega", "Ω").replace(r"\mu ", "μ").replace(r"\mu", "μ")
+    for command, sign in _SIGNS.items():
+        text = text.replace(command, sign)
     text = re.sub(r"\^ ?\{ ?(-?[0-9]) ?\}", r"^\1", text)
     text = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", text)
     text = re.sub(r"\\frac ?\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", text)
     text = re.sub(r"(?<=[a-z])\.(?=\W|$)", "", text).strip()
-    for name in ("years old", "year old", "degrees Celsius", "degree Celsius", "degrees Fahrenheit", "degree Fahrenheit"):
-        if text == name:
-            return known()[name]
     result, sign, power, last, place = (Fraction(1), ()), 1, 1, None, 0
     stack: list[tuple[Unit, int]] = []
     while place < len(text):
@@ -233,7 +235,9 @@ class Quantity:
 
 
 _MONEY = re.compile(r"(-?) ?(\\\$|[€£¥₹]|USD|US\\\$|Rs\.?) ?(?=[0-9.]|\\(?:frac|sqrt))")
-_START = re.compile(r" ?/? ?(?:\\text ?\{|\\frac ?\{ ?\\text|\^\\circ|\\Omega|\\mu|(?<![A-Za-z\\])[^\W\d_]|\\\$|[$¢€£¥₹])")
+_START = re.compile(
+    r" ?/? ?(?:\\text ?\{|\\frac ?\{ ?\\text|\^\\circ|\\Omega|\\mu|(?<![A-Za-z\\])[^\W\d_]|\\\$|[$¢€£¥₹])"
+)
 _CONSTANT = re.compile(r"(?:[-+0-9.,/*^!(){} ]|\\(?:frac|sqrt|pi|cdot|times)(?![a-z]))+")
 _LETTER = re.compile(r" ?(?:[mghsLl]|m\^\{[23]\}|m ?/ ?s(?:\^\{2\})?|[kc]?m ?/ ?(?:s|h|min))")  # dropped unmarked
 
@@ -251,7 +255,7 @@ def quantity(text: str) -> Quantity | None:
         return Quantity(money[1] + (behind.value if per else rest), _times(currency, per or (Fraction(1), ())), True)
     for start in _START.finditer(text):
         value, rest = text[: start.start()].strip(), text[start.start() :]
-        if not value or len(rest) > 80 or value.count("{") != value.count("}") or value.count("(") != value.count(")"):
+        if not value or len(rest) > 80 or any(value.count(a) != value.count(b) for a, b in ("{}", "()")):
             continue
         found = unit(rest.strip())
         if found is None:
@@ -266,7 +270,7 @@ def quantity(text: str) -> Quantity | None:
         if single and number(value) is None:
             continue
         counted = any(name.startswith("count_of") for name, _ in found[1])
-        return Quantity(value, found, not counted and (not single or bool(re.match(r" ?[kc]?m ?/ ?[hs]", rest))))
+        return Quantity(value, found, marked=not counted and not single)
     return None
 
 
