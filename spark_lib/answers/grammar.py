@@ -23,14 +23,16 @@ class Unreadable(ValueError):
     """The text is no mathematics that this grammar knows, or could be read in two ways."""
 
 
-_TOKEN = re.compile(r"\\[A-Za-z]+|\\[{}|%]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[A-Za-z]+|\S")
+_TOKEN = re.compile(
+    r"\\[A-Za-z]+|\\[{}|%]|_ ?\{(?:[^{}]|\{[^{}]*\})*\}|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[A-Za-z]+|\S"
+)
 _FUNCTIONS = {*FUNCTIONS} - {"sqrt"}
 _DECORATIONS = frozenset("vec hat bar overline widehat tilde dot ddot mathbb mathcal acute breve check".split())
 _ACCENTED = frozenset(GREEK) - {"pi"}
 # Runs of letters that are words or the names of functions, not products; the last four only in this case.
 _WORDS = frozenset(
-    "if is of or and not but the for per mod yes any all one two six ten nor non men boy var cov det arg sgn deg dim ker "
-    "erf sup inf div curl grad diag rank span Re Im Pr Tr".split()
+    "if is of or and not but the for per mod yes any all one two six ten nor non men boy var cov det arg sgn deg dim "
+    "ker erf sup inf div curl grad diag rank span Re Im Pr Tr".split()
 )
 _LIKE_A_WORD = re.compile(r"(?=.*[aeiou])[a-z]{4,}|[A-Za-z]{9,}")
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\langle": r"\rangle"}
@@ -105,6 +107,7 @@ class _Parser:
                 return tree
 
     def signed(self) -> Tree:
+        """What may follow a sign of multiplication: 2 \\cdot -3."""
         return ("neg", self.power()) if self.token == "-" and self.take() else self.power()
 
     def starts(self) -> bool:
@@ -130,8 +133,6 @@ class _Parser:
         tree = self.postfixed()
         if self.token == "^":
             self.take()
-            if self.token == "^" or self.token == "\\circ":
-                raise Unreadable("degrees of an expression")
             if self.token == "{" and self.ahead() == "(" and self.ahead(3) == ")" and self.ahead(4) == "}":
                 raise Unreadable("x^{(n)}, a derivative")
             tree = ("pow", tree, self.argument())
@@ -159,20 +160,28 @@ class _Parser:
         """What an exponent or a command takes: a group, a signed number, or one token."""
         if self.token == "{":
             return self.group()
-        if self.token == "-":
-            self.take()
-            return ("neg", self.atom())
-        return self.atom()
+        return ("neg", self.atom()) if self.token == "-" and self.take() else self.atom()
 
     def group(self) -> Tree:
+        """What stands in brackets."""
+        found = self.arguments()
+        if len(found) > 1:
+            raise Unreadable("a tuple")
+        return found[0]
+
+    def arguments(self) -> list[Tree]:
+        """What stands in brackets, between commas."""
         opening = self.take()
         if opening not in _CLOSING:
             raise Unreadable(opening)
         bars, self.bars = self.bars, 0
-        tree = self.sum()
+        found = [self.sum()]
+        while self.token == ",":
+            self.take()
+            found.append(self.sum())
         self.take(_CLOSING[opening])
         self.bars = bars
-        return tree
+        return found
 
     def atom(self) -> Tree:
         self.depth += 1
@@ -197,7 +206,7 @@ class _Parser:
             return ("call", "abs", tree)
         if token[:1].isdigit() or token[:1] == ".":
             self.take()
-            if self.token in ("_", r"\overline", r"\dot", "'"):
+            if self.token.startswith(("_", "'", r"\overline", r"\dot")):
                 raise Unreadable("a numeral of another base")
             return ("number", Fraction(token.rstrip(".") if token != "." else "x"))
         if token == r"\infty":
@@ -247,9 +256,8 @@ class _Parser:
             if self.token == "^" and exponent is None:
                 self.take()
                 exponent = self.argument()
-            elif self.token == "_" and name == "log" and base is None:
-                self.take()
-                base = self.argument()
+            elif self.token.startswith("_{") and name == "log" and base is None:
+                base = parse(self.take()[2:-1])
         enclosed = self.token in ("(", "{")
         arguments = self.arguments() if enclosed else [self.operand()]
         if name in ("max", "min", "gcd", "lcm"):
@@ -277,17 +285,6 @@ class _Parser:
                 raise Unreadable("\\sin 2(x + 1), \\ln a b")
             tree = self.juxtaposed(tree)
         return tree
-
-    def arguments(self) -> list[Tree]:
-        opening = self.take()
-        bars, self.bars = self.bars, 0
-        found = [self.sum()]
-        while self.token == ",":
-            self.take()
-            found.append(self.sum())
-        self.take(_CLOSING[opening])
-        self.bars = bars
-        return found
 
     # --- names ----------------------------------------------------------------------------------------------------
 
@@ -317,27 +314,14 @@ class _Parser:
 
     def applied(self, name: str) -> Tree:
         """A name with its index and primes, and its argument if it is a function."""
-        if self.token == "_":
-            self.take()
-            start = self.place
-            if self.token == "{":
-                depth = 0
-                while True:
-                    depth += {"{": 1, "}": -1}.get(self.take(), 0)
-                    if not depth:
-                        break
-            else:
-                self.take()
-            name += "_" + self.text(start, self.place)
-        primes = 0
+        if self.token.startswith("_{"):
+            name += self.take().replace(" ", "")
         while self.token == "'":
-            self.take()
-            primes += 1
-        name += "'" * primes
+            name += self.take()
         if name in ("e", "i"):
             return ("name", name)
         if self.token == "(" and not name.startswith(("vec", "hat")):
-            letter = name.partition("_")[0].rstrip("'")
+            letter, primes = name.partition("_")[0].rstrip("'"), name.endswith("'")
             single = self.ahead(2) == ")" and (letter in _FUNCTION_LETTERS or not self.ahead().isdigit())
             if letter in _APPLIED or primes or single or self.ahead(2) == ",":
                 return ("call", "\0" + name, *self.arguments())

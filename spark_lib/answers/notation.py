@@ -154,7 +154,7 @@ _DATES = [
     re.compile(rf"{_MONTH} {_DAY}{_YEAR}", re.IGNORECASE),
     re.compile(rf"{_DAY} (?:of )?{_MONTH}{_YEAR}", re.IGNORECASE),
 ]
-_DASHED = re.compile(r"[0-9]+([-/.])[0-9]+(?:\1[0-9]+)+|0[0-9]+(?:-[0-9]+)+")  # other dates, telephone numbers, versions
+_DASHED = re.compile(r"[0-9]+([-/.])[0-9]+(?:\1[0-9]+)+|0[0-9]+(?:-[0-9]+)+")  # telephone numbers, …
 _RANGE = re.compile(r"[0-9]+-[0-9]+")
 _HALF = re.compile(r"[0-9] ?[ap]\.? ?m\b", re.IGNORECASE)  # of a day
 _FRACTION = re.compile(r"-?(?:[0-9.]+ ?/ ?[0-9.]+|\\frac\{[^{}]*\}\{[^{}]*\})")

@@ -34,8 +34,8 @@ _CHARACTERS = str.maketrans(
     | {character: rf"\frac{{{name[0]}}}{{{name[1]}}}" for character, name in _FRACTIONS.items()}
     | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # the full-width forms of East Asian fonts
     | {"−": "-", "–": "-", "‐": "-", "⁄": "/", "%": r"\%", "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"'}
-    | {"°": r"^\circ ", "º": r"^\circ ", "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "、": ",", "。": ".", "`": ""}
-    | {"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")  # of no width
+    | {"°": r"^\circ ", "º": r"^\circ ", "℃": r"^\circ C", "℉": r"^\circ F", "µ": r"\mu ", "、": ",", "。": "."}
+    | {"`": "", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}"} | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")  # of no width
 )  # fmt: skip
 
 # Commands with one meaning and several names: {the name kept: the others}.

@@ -175,8 +175,8 @@ def known() -> dict[str, Unit]:
 
 
 _TOKEN = re.compile(
-    r" *(\^ ?-?[0-9]|/|\*|\(|\)|(?:per|square|sq|cubic|cu|squared|cubed)\b\.?|(?:years?|degrees?) (?:old|Celsius|Fahrenheit)"
-    r"|°[CF]?|[^\W\d_]+|[$¢€£¥₹])"
+    r" *(\^ ?-?[0-9]|/|\*|\(|\)|(?:per|square|sq|cubic|cu|squared|cubed)\b\.?"
+    r"|(?:years?|degrees?) (?:old|Celsius|Fahrenheit)|°[CF]?|[^\W\d_]+|[$¢€£¥₹])"
 )
 _CJK = re.compile(r"[\u4e00-\u9fff]+")
 _SIGNS = {r"\cdot": "*", r"\times": "*", "·": "*", r"\$": "$", r"\Omega": "Ω", r"\mu ": "μ", r"\mu": "μ"}
@@ -291,7 +291,7 @@ def same_quantity(answer: str, gold: str, same) -> bool | None:
         return False
     if said and (said.marked or _LETTER.fullmatch(answer[len(said.value) :])):
         return same(said.value, gold) or None
-    if meant and meant.marked:
+    if meant and (meant.marked or re.fullmatch(r" m ?/ ?s(?:\^\{2\})?", gold[len(meant.value) :])):
         return same(answer, meant.value) or None
     return None
 
