@@ -4,6 +4,7 @@ Each block holds pairs of texts, "one // another", each tried as the answer and 
 """
 
 import pytest
+from pairs import failures
 
 from spark_lib.verify import same_answer
 
@@ -433,10 +434,16 @@ def test_one_answer_in_two_spellings_is_right() -> None:
     assert [pair for pair in pairs(SAME) if not same_answer(*pair)] == []
 
 
+def test_seeded_pairs_of_every_kind() -> None:
+    """Of 2,400 wrong ones 641 were rewarded, and of as many right ones 579 refused (docs/verifier.md)."""
+    assert failures(count=25, seed=3) == []
+
+
 def test_what_a_reference_leaves_open() -> None:
     """A unit on one side is dropped, a letter behind a number too, but not one that the reference has."""
     assert same_answer("3m", "3") and same_answer("3 m", "3") and same_answer("3", r"3\text{ m}")
-    assert not same_answer("3", "3m") and not same_answer("3", "3 m") and not same_answer("3m", "m = 3") and not same_answer("3n", "3m") and not same_answer("y = 3m", "y = 3")
+    assert not same_answer("3", "3m") and not same_answer("3", "3 m") and not same_answer("3m", "m = 3")
+    assert not same_answer("3n", "3m") and not same_answer("y = 3m", "y = 3")
     assert same_answer("2-3", "-1") and not same_answer("-1", "2-3")  # a range as the reference
     assert same_answer(r"\cos(n\pi)", "(-1)^n")
     assert not same_answer(r"x + \sqrt{\cos(2\pi x) - 1}", "x")  # it has a value at integers only

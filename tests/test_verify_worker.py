@@ -262,10 +262,10 @@ def test_the_worker_does_not_import_torch() -> None:
 
 
 PIECES = r"""
-    \frac \sqrt \text \boxed \left \right \begin{pmatrix} \end{pmatrix} \pm \pi \infty \cup \in \le \circ \% \$ \\ \{ \} \mathrm \vec
-    \overline \binom \log \sin \max \mod \pmod{7} \approx \cdot \ldots \angle { } ( ) [ ] | ! ^ _ + - * / = < > , ; : . ' " & $ ~ # @ ? %
-    0 1 2 3 10 007 1.5 .5 1e3 1,234 999999 x y A B AB ab sin pi cm km kg m s h cents a.m. pm March and or not is if no yes B
-    π √ ½ ² ₂ ° ′ − × ÷ ≤ ∞ ∅ 个 或 ， é ß İ ſ
+    \frac \sqrt \text \boxed \left \right \begin{pmatrix} \end{pmatrix} \pm \pi \infty \cup \in \le \circ \% \$ \\
+    \{ \} \mathrm \vec \overline \binom \log \sin \max \mod \pmod{7} \approx \cdot \ldots \angle { } ( ) [ ] | ! ^ _
+    + - * / = < > , ; : . ' " & $ ~ # @ ? % 0 1 2 3 10 007 1.5 .5 1e3 1,234 999999 x y A B AB ab sin pi cm km kg m s
+    h cents a.m. pm March and or not is if no yes B π √ ½ ² ₂ ° ′ − × ÷ ≤ ∞ ∅ 个 或 ， é ß İ ſ
 """.split() + ["\0", "\u202e", "\ud800"]
 
 
