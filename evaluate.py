@@ -21,17 +21,21 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from spark_lib import assessment, benchmarks, evaluation_report, metrics, vision
-from spark_lib.checkpoints import load_trained
-from spark_lib.config import Config, ConfigError, Evaluation, help_text, load_config, load_evaluation
-from spark_lib.evaluation import examples
-from spark_lib.lean import keep_freed_memory
-from spark_lib.model import shape_of
-from spark_lib.predictions import Predictions
-from spark_lib.problems import Problem, load_problems
+from spark_lib.config import Config, ConfigError, load_config
+from spark_lib.data.load import load_problems
+from spark_lib.evaluation import assessment, benchmarks, metrics, report
+from spark_lib.evaluation.predictions import Predictions
+from spark_lib.evaluation.settings import Evaluation, load_evaluation
+from spark_lib.evaluation.skills import examples
+from spark_lib.help import asked_for
+from spark_lib.model import vision
+from spark_lib.model.checkpoints import load_trained, write
+from spark_lib.model.lean import keep_freed_memory
+from spark_lib.model.load import shape_of
+from spark_lib.problem import Problem
 from spark_lib.rewards import load_rule
-from spark_lib.run import Clock, write
-from spark_lib.sampler import Sampler
+from spark_lib.run import Clock
+from spark_lib.sampling.roll import Sampler
 
 Sets = dict[str, list[Problem]]  # the problems by the name of their data or benchmark
 
@@ -185,8 +189,8 @@ def compare(tallies: assessment.Tallies, baseline: assessment.Tallies) -> dict[s
 
 
 def main(argv: list[str]) -> None:
-    if {"-h", "--help"} & set(argv):
-        return print(__doc__ + "\n" + help_text(Evaluation))
+    if text := asked_for(argv, Evaluation):
+        return print(text)
     settings = load_evaluation(argv)
     settings.model = settings.model or latest_run()
     if settings.quantization != "none" and all(is_run(name) for name in (settings.model, settings.baseline) if name):
@@ -205,7 +209,7 @@ def main(argv: list[str]) -> None:
     if accelerator.is_main_process:
         done.results["notes"] = notes
         write(done.folder / "results.json", json.dumps(done.results, indent=1))
-        text = evaluation_report.write_report(done.folder, settings, done, differences)
+        text = report.write_report(done.folder, settings, done, differences)
         print(f"{text}\nreport: {done.folder}/report.md")
 
 

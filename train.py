@@ -2,7 +2,8 @@
 
 The algorithm (arXiv 2509.22624) is the function `train`: a step's rollouts teach the policy and, recycled into
 judge and reflection problems, teach the same model to judge and reflect. Each line of it is a verb from spark_lib.
-`python train.py --help` prints every key; `python train.py resume=runs/<name>` goes on with a stopped run.
+`python train.py --help` prints every key, with a WORD behind it those that have to do with it;
+`python train.py resume=runs/<name>` goes on with a stopped run.
 """
 
 import sys
@@ -12,22 +13,27 @@ from functools import partial
 import torch
 from accelerate import Accelerator
 
-from spark_lib import evaluation, seeds
-from spark_lib.checkpoints import save_merged, warm_base
-from spark_lib.config import Config, ConfigError, help_text, load_config
-from spark_lib.lean import keep_freed_memory, lean_lora
-from spark_lib.loss import joint_loss, micro_batches, pack, response_logprobs, rows_of_demonstrations, rows_of_groups
-from spark_lib.memory import card_bytes, halves, plan, until_it_fits
-from spark_lib.model import compute_dtype, frozen_start, learning, load_model, starting_model, trainable
-from spark_lib.optimizers import learning_rate, make_optimizer
-from spark_lib.problems import Problem, load_problems, problems_of_step
+from spark_lib import report, seeds
+from spark_lib.config import Config, ConfigError, load_config
+from spark_lib.data.load import load_problems, problems_of_step
+from spark_lib.evaluation import skills
+from spark_lib.help import asked_for
+from spark_lib.loss import joint_loss, micro_batches, rows_of_demonstrations, rows_of_groups
+from spark_lib.model.checkpoints import save_merged, warm_base
+from spark_lib.model.lean import keep_freed_memory, lean_lora
+from spark_lib.model.load import load_model
+from spark_lib.model.memory import card_bytes, halves, plan, until_it_fits
+from spark_lib.model.optimizers import learning_rate, make_optimizer
+from spark_lib.model.packing import pack, response_logprobs
+from spark_lib.model.vision import text_tokenizer
+from spark_lib.model.weights import compute_dtype, frozen_start, learning, starting_model, trainable
+from spark_lib.problem import Problem
 from spark_lib.recycle import recycle
 from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode
 from spark_lib.run import Clock, Run
-from spark_lib.sampler import Sampler
-from spark_lib.vision import text_tokenizer
-from spark_lib.warmup import lessons, warm_up
+from spark_lib.sampling.roll import Sampler
+from spark_lib.starters.warmup import lessons, warm_up
 
 
 def train(spark: "Spark", data: list[Problem], run: Run) -> None:
@@ -169,8 +175,8 @@ class Spark:
 
 
 def main(argv: list[str]) -> None:
-    if {"-h", "--help"} & set(argv):
-        return print(help_text())
+    if text := asked_for(argv):
+        return print(text)
     config = load_config(argv)
     keep_freed_memory()
     if config.plan:
@@ -186,14 +192,16 @@ def main(argv: list[str]) -> None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         if made:
             warm_up(spark, made, run)
-        roll = spark.roll.evaluating()
-        judged = run.once("judge_set", lambda: evaluation.judge_set(heldout, roll, config))
-        before = run.once("before", lambda: evaluation.measure(heldout, judged, roll, config))
+        roll = spark.roll.evaluating
+        judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll("judge set"), config))
+        before = run.once("before", lambda: skills.measure(heldout, judged, roll("before"), config))
+        if before["skills"]:
+            run.say(f"before training, % right of {len(heldout)} held out: {report.brief(before['skills'])}")
         train(spark, data, run)
         run.save()
         if run.stopping:
             return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
-        run.finish(before, evaluation.measure(heldout, judged, roll, config))
+        run.finish(before, skills.measure(heldout, judged, roll("after"), config))
         if config.merge and run.main:
             folder = save_merged(spark.model, spark.tokenizer, run.folder / "merged")
             run.say(f"dense model with the adapter merged in: {folder}")

@@ -5,11 +5,14 @@ differs), then the command line; dots reach into a section (`recycle.view=trace`
 (an unknown key, a wrong type, a group of one) raises ConfigError with one line that names the key.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
 import importlib.util
+import io
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,28 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+SOURCE = "(verifier|majority|judge|judge_probability|majority_and_judge)"  # whose marks are learned from
+LARGEST = 2**63 - 1
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+# What YAML and OmegaConf raise about text that means no value: "!!int x", "[" a thousand times, …
+UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError)
+# What a terminal would obey instead of showing it, and lone surrogates, which no file can hold.
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+BREAKS = re.compile("\\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\\s*")
+LONGEST = 700  # characters of an error's line
+
+
+def visible(text: str) -> str:
+    return INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class ConfigError(ValueError):
-    """What is wrong with the configuration, in one line for the user."""
+    """What is wrong with the configuration, in one line for the user; of what is too long for one, both ends."""
+
+    def __init__(self, message: str):
+        line = visible(BREAKS.sub(" ", message))
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 def key(default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
@@ -83,6 +103,13 @@ class Warmup:
 
 
 @dataclass
+class Noise:
+    false_positive: float = key(0.0, "share of wrong responses that the verifier lets pass, for studies", 0, 1)
+    false_negative: float = key(0.0, "share of right responses that the verifier calls wrong", 0, 1)
+    systematic: bool = key(False, "the same answer always gets the same mark; false: by chance")
+
+
+@dataclass
 class Eval:
     limit: int = key(500, "held-out problems in the evaluations before and after; 0 skips both", 0)
     split: str = key("test", "held-out problems to use: tune on validation, report test once",
@@ -125,6 +152,10 @@ class Config:
     judge_loss: str = key("grpo", "grpo: sample recycled problems (the paper). sft: imitate demonstrations made from "
                           "own right rollouts, no sampling", choices=("grpo", "sft"))
     verifier: str | None = key(None, "own rule 'file.py:function': (text, problem) -> reward in [0, 1]")
+    reward: str = key("verifier", "whose marks are learned from: verifier | majority | judge | judge_probability | "
+                      "majority_and_judge, or 'verifier until 30 then judge'; see sampling/labels.py")
+    noise: Noise = key(Noise, "")
+    balance_verdicts: bool = key(False, "in judging, a rarer right verdict weighs more: 1 / sqrt(its number)")
     loss: str = key("dapo", "how tokens are weighted, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
     weights: Weights = key(Weights, "")
     clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
@@ -154,38 +185,6 @@ class Config:
         return round(solve * self.judge_share / (1 - self.judge_share) / self.judge_group_size)
 
 
-@dataclass
-class Evaluation:
-    """The keys of evaluate.py; null in the last six means: as the run was trained, or Config's default for a model."""
-
-    model: str | None = key(None, "a run's folder, or what train.py takes as model; null: the run trained last")
-    baseline: str | None = key(None, "another run or model, compared with on the same problems")
-    quantization: str = key("none", "of a plain model: nf4 takes a quarter of the memory of bf16, int8 a half; a run "
-                            "is evaluated on the base that it was trained on", choices=("none", "nf4", "int8"))
-    name: str | None = key(None, "results go to <run>/eval-<name>; null: named after the problems")
-    suite: str | None = key(None, "evaluate on a suite of public benchmarks in place of `data`, e.g. text_reasoning")
-    benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
-    data_dir: str | None = key(None, "folder with local copies of benchmarks")
-    parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of greedy answers",
-                           choices=("samples", "judge", "reflect"))
-    limit: int | None = key(200, "problems, of each benchmark; null: all", 1)
-    seeds: list[int] = key([0], "random seeds; figures are means over them", 0)
-    samples: int = key(8, "answers sampled per problem (k), beside the greedy one", 1)
-    batch: int = key(256, "responses decoded at a time; changes speed and memory only", 1)
-    rounds: int = key(2, "rounds of judge and reflect", 0)
-    accept: str = key("verdict", "an answer is accepted if the verdict is Yes, or if P(Yes) reaches the threshold",
-                      choices=("verdict", "probability"))
-    threshold: float = key(0.5, "P(Yes) from which on accept=probability accepts", 0, 1)
-    early_stop: bool = key(True, "the first accepted answer is final; false: each round judges every answer again")
-    split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
-    data: str | None = key(None, "problems to solve, as in train.py")
-    view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
-    temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
-    max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
-    max_pixels: int | None = key(None, "larger images are scaled down to it", 784)
-    verifier: str | None = key(None, "own rule 'file.py:function', as in train.py")
-
-
 def leaves(section=Config, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Every key by its dotted name, in the order of the dataclass."""
     found = {}
@@ -212,67 +211,68 @@ def load_config(argv: list[str]) -> Config:
             raise ConfigError("resume: the folder has its own config; leave the config file out")
         files = [str(Path(resume[-1]) / "config.yaml")]
     file = Path(files[0]) if files else DEFAULT_FILE
-    if not file.is_file():
-        wanted = "resume: no run to go on with," if resume else "no config file"
-        raise ConfigError(f"{wanted} {file} does not exist")
-    try:
-        content = OmegaConf.load(file)
-        if not isinstance(content, DictConfig):
-            raise ConfigError(f"{file}: expected lines 'key: value'")
-        merged = OmegaConf.merge(OmegaConf.structured(Config), content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {explain(error)}") from error
-    merged = merge_words(merged, words, Config)
-    try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {explain(error)}") from error
+    content = read_yaml(file, "resume: no run to go on with," if resume else "no config file,")
+    config = settings_of(Config, content, str(file), words, leaves())
     config.run_name = config.run_name or file.stem
     check(config)
     return config
 
 
-def load_evaluation(argv: list[str]) -> Evaluation:
-    """The Evaluation of a command line `[run or model] [key=value ...]`. Raises ConfigError."""
-    named = [word for word in argv if "=" not in word]
-    words = [word for word in argv if "=" in word]
-    models = named + [word for word in words if word.startswith("model=")]
-    if len(models) > 1:
-        raise ConfigError(f"expected one run or model, then key=value pairs, but got {' and '.join(models)}")
-    merged = merge_words(OmegaConf.structured(Evaluation), words, Evaluation)
-    settings = OmegaConf.to_object(merged)
-    settings.model = named[0] if named else settings.model
-    check_values(settings)
-    if not settings.seeds:
-        raise ConfigError("seeds: an empty list leaves nothing to evaluate")
-    if settings.suite and settings.benchmarks:
-        raise ConfigError("suite: leave out either it or benchmarks")
-    return settings
+def read_yaml(file: Path, wanted: str) -> DictConfig:
+    """The file's content; `wanted` says what is missing where there is no file. Raises ConfigError."""
+    content = None
+    try:
+        text = io.StringIO(file.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError):  # a lone number or truth value; no file is read here any more
+            content = OmegaConf.load(text)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{wanted} {file} does not exist") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    except OSError as error:  # a folder, no permission, an impossible name
+        raise ConfigError(f"{wanted} {file} cannot be read: {error.strerror}") from error
+    except UNREADABLE as error:
+        raise ConfigError(f"{file}: {explain(error)}") from error
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{file}: expected lines 'key: value'")
+    return content
 
 
-def merge_words(merged: DictConfig, words: list[str], section: type) -> DictConfig:
-    """`merged`, a structure of the dataclass `section`, with the words key=value put in one after another."""
+def settings_of(section: type, content: dict | DictConfig, source: str, words: list[str], keys: Collection[str]) -> Any:
+    """The dataclass `section` with what `source` contains put in, then the words key=value one after another.
+
+    keys: the dotted names of its fields. Raises ConfigError.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(section), content)
+    except UNREADABLE as error:
+        raise ConfigError(f"{source}: {explain(error, keys=keys)}") from error
     for word in words:
         try:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word}: {explain(error, word.split('=')[0], section)}") from error
-    return merged
+        except UNREADABLE as error:
+            raise ConfigError(f"{word}: {explain(error, word.split('=')[0], keys)}") from error
+    try:
+        return OmegaConf.to_object(merged)  # resolves every ${reference}
+    except UNREADABLE as error:
+        raise ConfigError(f"{source}: {explain(error, keys=keys)}") from error
 
 
-def explain(error: Exception, asked: str = "", section: type = Config) -> str:
+def explain(error: Exception, asked: str = "", keys: Collection[str] = ()) -> str:
     """One line: what was wrong with which key, and the real key nearest to the one `asked` for."""
     name = getattr(error, "full_key", None) or ""
+    if name in keys and isinstance(error, ConfigKeyError):
+        section, _, rest = name.partition(".")
+        return f"in a file, '{name}' is written as  {section}: {{{rest}: …}}"
     if isinstance(error, ConfigKeyError):
-        near = difflib.get_close_matches(asked or name, leaves(section), n=1)
+        near = difflib.get_close_matches(asked or name, keys, n=1)
         return f"there is no key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; see --help for all keys")
-    return f"{name}: {str(error).splitlines()[0]}"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{name}: {first}" if name else first
 
 
-def check_values(config: Config | Evaluation) -> None:
-    """Raise ConfigError for a value that its own key does not allow."""
+def check_values(config: Any) -> None:
+    """Raise ConfigError for a value that its own key does not allow; config: a dataclass of keys."""
     for name, f in leaves(type(config)).items():
         value = config
         for part in name.split("."):
@@ -281,6 +281,10 @@ def check_values(config: Config | Evaluation) -> None:
         for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
             if choices and item not in choices:
                 raise ConfigError(f"{name}: '{item}' is none of {', '.join(map(str, choices))}")
+            if isinstance(item, int | float) and not abs(item) <= LARGEST:
+                raise ConfigError(f"{name}: must be a number that a computer holds, got {item}")
+            if isinstance(item, str) and "${" in item:
+                raise ConfigError(f"{name}: '{item}' has a ${{, which config.yaml would hold for a reference")
             if item is not None and low is not None and not item >= low:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:
@@ -290,6 +294,14 @@ def check_values(config: Config | Evaluation) -> None:
 def check(config: Config) -> None:
     """Raise ConfigError for a value that cannot work."""
     check_values(config)
+    if not re.fullmatch(rf"{SOURCE}( until \d+ then {SOURCE})?", config.reward):
+        raise ConfigError(f"reward: '{config.reward}' is none of {SOURCE[1:-1].replace('|', ', ')}, nor two of them "
+                          "like 'verifier until 30 then judge'")
+    if "judge_probability" in config.reward and config.recycle.right_at == 1:
+        raise ConfigError("recycle.right_at: no probability reaches 1; with judge_probability set it, e.g. to 0.5")
+    name = Path(config.run_name)
+    if not name.parts or name.is_absolute() or ".." in name.parts or not config.run_name.isprintable():
+        raise ConfigError(f"run_name: expected the name of a folder under runs/, got '{config.run_name}'")
     if config.log_with and not importlib.util.find_spec(config.log_with):
         raise ConfigError(f"log_with: the package is not installed; pip install {config.log_with}")
     if unknown := set(config.fields) - {"prompt", "answer", "image", "solution"}:
@@ -316,19 +328,3 @@ def check(config: Config) -> None:
         raise ConfigError("recycle.kinds: 'solve' is for judge_loss=sft only")
     if config.weights.solve == 0 and not kinds:
         raise ConfigError("weights.solve: 0 while recycle.kinds is empty leaves nothing to train")
-
-
-USAGE = {
-    Config: "python train.py [config.yaml] [key=value ...]        default config: configs/quickstart.yaml",
-    Evaluation: "python evaluate.py [run or model] [key=value ...]        default: the run trained last",
-}
-
-
-def help_text(section: type = Config) -> str:
-    """Every key with its default and meaning."""
-    lines = [USAGE[section], ""]
-    for name, f in leaves(section).items():
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
-        choices = f" ({' | '.join(map(str, f.metadata['choices']))})" if f.metadata["choices"] else ""
-        lines.append(f"  {name} = {'null' if default is None else default}\n      {f.metadata['meaning']}{choices}")
-    return "\n".join(lines)

@@ -21,7 +21,7 @@ import random
 from dataclasses import replace
 
 from spark_lib import prompts
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 

@@ -7,11 +7,11 @@ the largest sum of the judge's probabilities. No method reads a mark or a refere
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from spark_lib.metrics import interpolate, mean, vote
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.recycle import about
+from spark_lib.rewards import vote
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -54,28 +54,18 @@ def judge_and_reflect(
     return history, turns
 
 
-def tokens_by_round(turns: list, rounds: int) -> list[int]:
-    """Tokens spent on one problem after 0, 1 … `rounds` rounds; turns: what judge_and_reflect says about it, as
-    Predictions. A round is a judgement, a reflection, or both in this order."""
-    spent = [0] * (rounds + 1)
-    k = 0
-    for before, turn in zip([None, *turns], turns):
-        if before is not None and (k == 0 or before.problem.kind == "reflect" or turn.problem.kind == "pointwise"):
-            k += 1
-        spent[k] += turn.tokens
-    return [sum(spent[: k + 1]) for k in range(rounds + 1)]
-
-
 @dataclass
 class Candidate:
     """One of a problem's sampled answers. label: the same for equal answers, None for no answer; p_yes: the judge's
-    probability that it is right, 0 where it could not be judged; the tokens of the answer and of its judgement."""
+    probability that it is right, 0 where it could not be judged; the tokens of the answer and of its judgement.
+    beats: by the label of another answer, whether this one wins against it, and the tokens of that duel."""
 
     label: int | None
     p_yes: float
     right: bool
     tokens: int
     judge_tokens: int
+    beats: dict[int, tuple[bool, int]] = field(default_factory=dict)
 
 
 def best_of_n(drawn: list[Candidate]) -> Candidate:
@@ -95,28 +85,22 @@ def weighted_vote(drawn: list[Candidate]) -> Candidate:
     return next(c for c in drawn if c.label == winner)
 
 
-METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote}
+def knockout(drawn: list[Candidate]) -> tuple[Candidate, int]:
+    """(the candidate that stands at the end, tokens of the duels): the first one meets each later one with another
+    answer, and stays unless it is beaten (pairwise self-verification, arXiv 2603.04304)."""
+    standing, tokens = drawn[0], 0
+    for c in drawn[1:]:
+        if standing.label is None:
+            standing = c
+        elif c.label not in (None, standing.label):
+            wins, spent = c.beats[standing.label]
+            standing, tokens = c if wins else standing, tokens + spent
+    return standing, tokens
 
 
-def curve(method: str, samples: list[list[Candidate]]) -> dict[str, list[float]]:
-    """{"accuracy": …, "tokens": …} of a method with 1, 2 … k of each problem's k candidates; tokens per problem.
-
-    With n < k it is the mean over the k runs of n neighbours, the last candidate being the first one's neighbour: the
-    samples are independent, so each run is as good as another. One answer alone needs no judge.
-    """
-    k = len(samples[0])
-    accuracy, tokens = [], []
-    for n in range(1, k + 1):
-        runs = [[(group * 2)[start : start + n] for start in range(k)] for group in samples]
-        accuracy.append(mean([METHODS[method](run).right for group in runs for run in group]))
-        judged = n > 1 and method != "majority_vote"
-        tokens.append(n * mean([c.tokens + judged * c.judge_tokens for group in samples for c in group]))
-    return {"accuracy": accuracy, "tokens": tokens}
+def tournament(drawn: list[Candidate]) -> Candidate:
+    return knockout(drawn)[0]
 
 
-def at_equal_tokens(budgets: list[float], curves: dict[str, dict[str, list[float]]]) -> dict[str, list[float | None]]:
-    """The accuracy of each curve at each budget of tokens per problem; None where all its samples cost less."""
-    return {
-        name: [interpolate(budget, points["tokens"], points["accuracy"]) for budget in budgets]
-        for name, points in curves.items()
-    }
+METHODS = {"best_of_n": best_of_n, "majority_vote": majority_vote, "weighted_vote": weighted_vote,
+           "tournament": tournament}

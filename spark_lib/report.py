@@ -3,6 +3,8 @@
 import base64
 import dataclasses
 import hashlib
+import os
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -10,15 +12,16 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
-from spark_lib.checkpoints import warm_base
-from spark_lib.config import Config
-from spark_lib.model import shape_of
-from spark_lib.problems import KINDS
+from spark_lib.config import Config, visible
+from spark_lib.model.checkpoints import warm_base
+from spark_lib.model.load import STARTER, STARTER_VL, shape_of
+from spark_lib.model.vision import sees_images
+from spark_lib.problem import KINDS
 from spark_lib.prompts import MARK, without
-from spark_lib.vision import sees_images
 
 COLORS = {"solve": "#1f77b4", "pointwise": "#ff7f0e", "pairwise": "#2ca02c", "reflect": "#d62728"}
 PHASES = ("sample", "verify", "train", "evaluate")
+WRAP = textwrap.TextWrapper(160, drop_whitespace=False, replace_whitespace=False).wrap
 SKILLS = {"solve": "solve", "pointwise": "judge one", "pairwise": "choose of two", "reflection": "reflect"}
 
 
@@ -32,6 +35,20 @@ def progress(metrics: dict, seconds: dict, wide: bool = True) -> str:
             parts.append(f"{kind} {metrics[f'{kind}/reward']:.2f}{details}")
     times = " ".join(f"{phase} {seconds[phase]:.1f}s" for phase in ("sample", "verify", "train"))
     return " ".join(parts) + f" | {seconds['tokens_per_second']:,.0f} tok/s" + (f" | {times}" if wide else "")
+
+
+def legend(steps: int) -> str:
+    """What the lines of training mean; said before the first."""
+    return "\n".join([
+        f"training, {steps} steps, a line for every tenth: mean reward of the responses by kind, and in brackets the",
+        "shares of flat groups (all right or all wrong, nothing to learn from) and of responses that were cut off.",
+        'A loss near 0 in the metrics is normal: docs/metrics.md, "Reading the log".',
+    ])
+
+
+def brief(skills: dict) -> str:
+    """The skills in one line, in percent."""
+    return ", ".join(f"{label} {percent(skills[skill])}" for skill, label in SKILLS.items())
 
 
 def warnings(metrics: dict, config: Config) -> list[str]:
@@ -90,8 +107,8 @@ def spent(summary: dict) -> str:
 def how_to_use(folder: Path, config: Config) -> str:
     """Where the report is, and the Python that loads the result without this kit."""
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    built_in = config.model in ("starter", "starter_vl")
-    source = warm_base(folder) or (f"spark_lib/{config.model}_model" if built_in else config.model)
+    built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
+    source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
     options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
                       "bnb_4bit_use_double_quant=True)"}[config.quantization]
@@ -193,6 +210,6 @@ def transcript(story: dict, folder: Path | None = None) -> list[str]:
         lines += [f"![the picture](pictures/{file.name})", ""]
     for turn in story["turns"]:
         # Model output is untrusted text: in a code block of its own it cannot become part of the page.
-        text = (f"      {line}" for line in turn["text"].splitlines())
+        text = (f"      {part}" for line in visible(turn["text"]).splitlines() for part in WRAP(line) or [""])
         lines += [f"- {names[turn['kind']]}, {'right' if turn['right'] else 'wrong'}:", "", *text, ""]
     return lines

@@ -2,13 +2,13 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from spark_lib.config import ConfigError
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.verify import verify_many
+from spark_lib.verify import verify, verify_many
 
 Rule = Callable[[str, Problem], float]
 
@@ -55,3 +55,31 @@ def own_mark(rule: Rule, rollout: Rollout) -> float:
     if not isinstance(reward, int | float) or not 0 <= reward <= 1:
         raise ConfigError(f"verifier: your rule must return a number from 0 to 1, got {reward!r}; {about}")
     return float(reward)
+
+
+def said(word: str, rollouts: list[Rollout]) -> float | None:
+    """Share of judge rollouts whose verdict is `word`."""
+    said_it = [r.finished and verify(r.text, Problem("", word, r.problem.kind)) for r in rollouts]
+    return sum(said_it) / len(said_it) if said_it else None
+
+
+def vote(labels: Sequence[Hashable | None], weights: Sequence[float] | None = None) -> Hashable | None:
+    """The label with the most votes (or the largest sum of weights); of equals, the one that came first. None is no
+    vote, and the result where nobody votes."""
+    totals: dict[Hashable, float] = {}
+    for label, weight in zip(labels, weights or [1.0] * len(labels), strict=True):
+        if label is not None:
+            totals[label] = totals.get(label, 0.0) + weight
+    return max(totals, key=totals.__getitem__) if totals else None
+
+
+def clusters(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[int | None]:
+    """For each answer the place of the first answer that is the `same`; None for no answer, which is in no cluster."""
+    places: list[int | None] = []
+    for i, answer in enumerate(answers):
+        firsts = [j for j in range(i) if places[j] == j]
+        place = next((j for j in firsts if answers[j] == answer), None)  # cheap, so before `same`
+        if place is None and answer is not None:
+            place = next((j for j in firsts if same(answer, answers[j])), i)
+        places.append(place)
+    return places

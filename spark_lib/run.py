@@ -8,7 +8,6 @@ metrics.jsonl and samples.jsonl hold nothing that depends on the clock, so that 
 
 import contextlib
 import json
-import os
 import signal
 import time
 from collections import defaultdict
@@ -16,12 +15,11 @@ from pathlib import Path
 
 from accelerate.utils import broadcast_object_list, gather_object
 from omegaconf import OmegaConf
-from tqdm.auto import tqdm
 
-from spark_lib import report
-from spark_lib.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
-from spark_lib.evaluation import said
-from spark_lib.problems import KINDS
+from spark_lib import progress, report
+from spark_lib.model.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint, write
+from spark_lib.problem import KINDS
+from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 
 
@@ -63,6 +61,10 @@ def step_metrics(groups: list[list[Rollout]]) -> dict[str, float]:
         metrics[f"{kind}/frac_reward_zero_std"] = len(flat_groups) / len(of_kind)
         metrics[f"{kind}/truncated"] = sum(not r.finished for r in flat) / len(flat)
         metrics[f"{kind}/tokens"] = sum(len(r.response_ids) for r in flat)
+        if any(r.truth is not None for r in flat):  # the marks are not the verifier's: how they agree with it
+            for name, truth in (("true", 1), ("false", 0)):
+                if marks := [r.reward for r in flat if r.truth == truth]:
+                    metrics[f"{kind}/{name}_positive_rate"] = sum(marks) / len(marks)
         if kind in ("pointwise", "pairwise"):
             yes = "Yes" if kind == "pointwise" else "A"
             metrics[f"{kind}/said_{yes.lower()}"] = said(yes, flat)
@@ -82,16 +84,6 @@ def new_folder(name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(path.name + ".partial")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def read_lines(path: Path, before_step: int | None = None) -> list[dict]:
@@ -142,7 +134,7 @@ class Run:
 
     def say(self, text: str) -> None:
         if self.main:
-            tqdm.write(text)
+            progress.say(text)
 
     def once(self, name: str, make):
         """The content of <folder>/<name>.json, made at the first time only: a resumed run is asked the same."""
@@ -160,8 +152,9 @@ class Run:
             for name in ("metrics", "timings", "samples"):
                 rows = read_lines(self.folder / f"{name}.jsonl", before_step=self.done)
                 write(self.folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.say(report.legend(self.config.max_steps - self.done))
         limit = self.config.max_sampled_tokens or float("inf")
-        with tqdm(total=self.config.max_steps, initial=self.done, unit="step", disable=not self.main) as self.bar:
+        with progress.bar("training", self.config.max_steps, "step", self.done, announce=False) as self.bar:
             while self.done < self.config.max_steps and self.sampled_tokens < limit:
                 self.stopping = any(gather_object([self.stopping]))  # all processes leave at the same step
                 if self.stopping:
@@ -177,7 +170,8 @@ class Run:
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
         """Count the step as done and write its metrics, seconds and one sample of each kind."""
-        tokens = sum(len(r.response_ids) for group in groups for r in group)
+        tokens = sum(len(r.response_ids) for group in groups for r in group) + self.spark.roll.unlogged
+        self.spark.roll.unlogged = 0
         self.sampled_tokens += tokens
         metrics = step_metrics(groups) | learned | {"sampled_tokens": self.sampled_tokens}
         step, self.done = self.done, self.done + 1

@@ -19,10 +19,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from spark_lib.answers import equivalence, notation, numbers, structure, units
-from spark_lib.answers.spelling import plain, tidy
+from spark_lib.answers.spelling import plain, same_text, tidy
 
-if TYPE_CHECKING:  # problems.py imports more than a rule needs
-    from spark_lib.problems import Problem
+if TYPE_CHECKING:  # for its name only
+    from spark_lib.problem import Problem
 
 MAX_LENGTH = 1000  # characters; a longer answer is wrong unless it is the reference, character by character
 
@@ -130,7 +130,7 @@ def _same(answer: str, reference: str) -> bool:
     number, gold = numbers.number(plain(answer)), numbers.number(plain(reference))
     if number and gold:
         return numbers.same_number(number, gold)
-    if notation.same_text(answer, reference):
+    if same_text(answer, reference):
         return True
     if gold and not re.search(r"[0-9\\]|^e$", answer):
         return False  # plain words are no number

@@ -3,6 +3,7 @@
 Nothing here needs a network or a checkpoint.
 """
 
+import math
 import os
 import random
 import subprocess
@@ -15,13 +16,22 @@ import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
 
-from spark_lib.benchmarks import load_benchmark
-from spark_lib.problems import Problem
+from spark_lib.evaluation.benchmarks import load_benchmark
+from spark_lib.loss import Row
+from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.starter import build_tokenizer
+from spark_lib.starters.text import build_tokenizer
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only costs
 BENCHMARK_FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
+QUESTIONS = ("Why?", "What is 11 + 22 + 33 = ?", "a", "Solve the problem step by step. Write the final answer.")
+PROBLEMS = [Problem(question, "66") for question in QUESTIONS]  # together, the short ones are padded
+PAD, EOS = 0, 4  # of the tiny models; also found in the middle of responses below
+ROWS = [
+    Row([10, 11, 12], [[20, 21, EOS], [22, EOS], [23, 24, 25, 26, 27, EOS]], [1.0, -2.0, 0.5], [0.1, 0.2, 0.3], 0.05),
+    Row([13], [[EOS], [PAD, EOS, 28, PAD, 29]], [-1.0, 1.5], [0.4, 0.1], 0.05),
+    Row([14, PAD, 15, EOS, 16, 17, 18], [[30, 30, 30], [31, 32, 33, 34, EOS], [35]], [0.7, -0.7, 2.0], [0.2] * 3, 0.05),
+]
 
 
 @pytest.fixture
@@ -83,6 +93,19 @@ def tiny(tokenizer):
     return build
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tokenizer, tmp_path_factory) -> Path:
+    """The folder of a tiny Qwen2 with random weights, wide enough for blocks of 64."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.1}
+    torch.manual_seed(0)
+    ends = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    hf.Qwen2ForCausalLM(hf.Qwen2Config(**shape, **ends, tie_word_embeddings=True)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def add_lora(model, seed: int = 0):
     """The model with a LoRA adapter that already changes it: peft would start with B = 0."""
     torch.manual_seed(seed)
@@ -120,6 +143,35 @@ class MockModel(torch.nn.Module):
         first = text.gather(1, attention_mask.argmax(1, keepdim=True))
         logits = self.table[first.expand_as(input_ids), input_ids]
         return SimpleNamespace(logits=logits[:, -logits_to_keep:], past_key_values=cache)
+
+
+class StubTokenizer:
+    """A text is its token ids, written out: "0 1 2"."""
+
+    eos_token_id, chat_template, added_tokens_decoder, all_special_tokens = 7, None, {}, []
+
+    def __call__(self, text: str) -> dict:
+        return {"input_ids": [int(word) for word in text.removeprefix("Question: ").removesuffix("\nAnswer:").split()]}
+
+    def decode(self, ids, skip_special_tokens):
+        return " ".join(map(str, ids))
+
+
+def chain(*path: int, size: int = 8) -> torch.Tensor:
+    """A table in which every token of the path is always followed by the next one."""
+    table = torch.zeros(size, size)
+    for last, following in zip(path, path[1:]):
+        table[last] = -math.inf
+        table[last, following] = 0.0
+    return table.expand(size, size, size)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def spoken(groups) -> list[list[list[int]]]:
+    return [[r.response_ids for r in group] for group in groups]
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,12 @@
 """Configuration: what is meant is taken, what cannot be meant is refused in one line that names the key."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from spark_lib.config import Config, ConfigError, Eval, Lora, Recycle, Warmup, Weights, help_text, leaves, load_config
+from spark_lib.config import Config, ConfigError, Lora, Recycle, load_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -172,18 +171,6 @@ def test_every_shipped_config_loads(file):
 def test_the_quickstart_is_the_default():
     """Guards `python train.py` without any argument."""
     assert load_config([]) == load_config([str(CONFIGS[0].with_name("quickstart.yaml"))])
-
-
-def test_help_lists_every_key_with_its_default_and_meaning():
-    """Guards --help, the reference of all keys: a new field cannot be forgotten."""
-    text = help_text()
-    sections = (Config, Recycle, Weights, Lora, Eval, Warmup)
-    keys = [f.name for section in sections for f in dataclasses.fields(section)]
-    assert len(leaves()) == len(keys) - 5  # all but the sections themselves
-    for name, f in leaves().items():
-        assert f"\n  {name} = " in text
-        assert len(f.metadata["meaning"]) > 3 and f.metadata["meaning"] in text
-    assert "  group_size = 8\n" in text and "  run_name = null\n" in text and "(joint | alternate)" in text
 
 
 @pytest.mark.parametrize(

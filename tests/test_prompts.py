@@ -9,7 +9,8 @@ import re
 import pytest
 
 from spark_lib import prompts
-from spark_lib.problems import KINDS, Problem, solve_problem
+from spark_lib.data.load import solve_problem
+from spark_lib.problem import KINDS, Problem
 from spark_lib.verify import verify
 
 TEMPLATES = [(kind, template) for kind, templates in prompts.TEMPLATES.items() for template in templates]

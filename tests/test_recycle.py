@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from spark_lib.config import Config, Recycle
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.recycle import about, candidates, compare, demonstration, draw, recycle, recycle_kind
 from spark_lib.verify import extract_boxed, verify
 

@@ -4,10 +4,7 @@ import random
 
 import pytest
 
-from spark_lib.evaluation import story as shown_story
-from spark_lib.predictions import Prediction
-from spark_lib.problems import Problem
-from spark_lib.reflect import Candidate, at_equal_tokens, curve, judge_and_reflect, tokens_by_round
+from spark_lib.reflect import judge_and_reflect
 from spark_lib.rollout import Rollout
 from spark_lib.verify import extract_boxed
 
@@ -165,73 +162,3 @@ def test_without_early_stop_every_answer_is_judged_again(play):
     ]
     assert [texts(round_) for round_ in history] == [[box("1"), box("2")]] + [[box("1"), box("22")]] * 2
     assert [len(story) for story in turns] == [3, 4]
-
-
-def story(*kinds: str) -> list[Prediction]:
-    """Turns of the kinds with 1, 10, 100 … tokens."""
-    return [Prediction(Problem("", "", kind), "", True, 0.0, 10**i) for i, kind in enumerate(kinds)]
-
-
-@pytest.mark.parametrize("kinds, spent", [
-    (("solve",), [1, 1, 1]),
-    (("solve", "pointwise"), [1, 11, 11]),
-    (("solve", "pointwise", "reflect"), [1, 111, 111]),
-    (("solve", "pointwise", "reflect", "pointwise", "reflect"), [1, 111, 11111]),
-    (("solve", "pointwise", "reflect", "reflect"), [1, 111, 1111]),  # the first reflection had no box to judge
-    (("solve", "reflect", "pointwise"), [1, 11, 111]),  # the answer had none
-    (("solve", "reflect", "reflect"), [1, 11, 111]),
-    (("solve", "pointwise", "pointwise", "reflect"), [1, 11, 1111]),  # accepted at first, without early stop
-])
-def test_tokens_are_counted_in_the_round_that_spent_them(kinds, spent):
-    """Guards the price in "accuracy against tokens": all tokens so far, a judgement without a reflection included."""
-    assert tokens_by_round(story(*kinds), 2) == spent
-
-
-def candidates(*rows: tuple) -> list[Candidate]:
-    """(label, P(Yes), right) of each; an answer has 10 tokens and its judgement 5."""
-    return [Candidate(label, p, right, 10, 5) for label, p, right in rows]
-
-
-def test_curves_by_hand():
-    """Guards the methods and their price. One problem with the answers a (right), b, b, of which the judge trusts a;
-    with n of 3 samples each run of neighbours counts: ab, bb, ba for n = 2, where of equals the first is taken."""
-    samples = [candidates((0, 0.9, True), (1, 0.3, False), (1, 0.4, False))]
-    third = pytest.approx(1 / 3)
-    assert curve("best_of_n", samples) == {"accuracy": [third, pytest.approx(2 / 3), 1.0], "tokens": [10, 30, 45]}
-    assert curve("weighted_vote", samples) == {"accuracy": [third, pytest.approx(2 / 3), 1.0], "tokens": [10, 30, 45]}
-    assert curve("majority_vote", samples) == {"accuracy": [third, third, 0.0], "tokens": [10, 20, 30]}
-
-
-def test_methods_differ_where_they_should():
-    """Guards weighted vote against best-of-n: three answers trusted a little outweigh one that is trusted more."""
-    samples = [candidates((0, 0.6, False), (1, 0.3, True), (1, 0.3, True), (1, 0.1, True))]
-    methods = ("best_of_n", "weighted_vote", "majority_vote")
-    assert [curve(name, samples)["accuracy"][-1] for name in methods] == [0, 1, 1]
-
-
-def test_no_answer_does_not_win():
-    """Guards samples that were cut off: they have no vote, and the judge's trust in them is 0."""
-    samples = [candidates((None, 0.0, False), (None, 0.0, False), (2, 0.1, True))]
-    for name in ("best_of_n", "weighted_vote", "majority_vote"):
-        assert curve(name, samples)["accuracy"][-1] == 1.0
-    nothing = [candidates((None, 0.0, False), (None, 0.0, False))]
-    assert curve("majority_vote", nothing)["accuracy"] == curve("best_of_n", nothing)["accuracy"] == [0.0, 0.0]
-
-
-def test_equal_tokens():
-    """Guards the comparison at the same price: each budget is read off each curve, None beyond its end."""
-    curves = {"a": {"tokens": [10, 30], "accuracy": [0.2, 0.6]}, "b": {"tokens": [10, 20], "accuracy": [0.2, 0.3]}}
-    assert at_equal_tokens([9, 20, 25], curves) == {"a": [0.2, pytest.approx(0.4), pytest.approx(0.5)],
-                                                    "b": [0.2, 0.3, None]}
-
-
-@pytest.mark.parametrize("text, finished, right", [
-    ("\\boxed{No}", True, True), ("\\boxed{Yes}", True, False), ("\\boxed{7}", True, False),
-    ("\\boxed{No}", False, False),
-])
-def test_only_a_readable_verdict_is_shown_as_right(rollout, arithmetic_problem, text, finished, right):
-    """Guards the stories of a report: a judge that says nothing about a wrong answer was shown as right about it."""
-    solved = rollout(problem=arithmetic_problem((10, 20, 772)), text="\\boxed{1}", reward=0.0)
-    asked = Problem("?", "Yes", "pointwise")  # as judge_and_reflect asks, with "Yes" as the answer that is hoped for
-    turns = [solved, rollout(problem=asked, text=text, reward=float("Yes" in text), finished=finished)]
-    assert [turn["right"] for turn in shown_story(turns, 1.0)["turns"]] == [False, right]

@@ -1,10 +1,13 @@
 """Rewards: the built-in rule, and the user's own, whose mistakes must not become rewards."""
 
+import random
+from collections import Counter
+
 import pytest
 
 from spark_lib.config import ConfigError
-from spark_lib.problems import KINDS, Problem
-from spark_lib.rewards import load_rule, mark
+from spark_lib.problem import KINDS, Problem
+from spark_lib.rewards import clusters, load_rule, mark, vote
 
 RULES = r'''
 def length(text, problem):
@@ -140,3 +143,34 @@ def test_nothing_to_mark():
     """Guards the step whose groups gave nothing to recycle."""
     mark([], rule=None)
     mark([[]], rule=raises)
+
+
+def test_vote_is_the_most_common():
+    """Guards the vote against Counter, ties included: of equals, the first wins."""
+    rng = random.Random(0)
+    for _ in range(200):
+        labels = [rng.choice(["a", "b", "c", None]) for _ in range(rng.randrange(7))]
+        counts = Counter(label for label in labels if label is not None).most_common(1)
+        assert vote(labels) == (counts[0][0] if counts else None)
+
+
+def test_vote_adds_up_weights():
+    """Guards the weighted vote: two doubtful answers lose to a sure one, three win. Weight 0 still is a vote."""
+    assert vote(["a", "a", "b"], [0.3, 0.3, 0.9]) == "b"
+    assert vote(["a", "b", "a", "a"], [0.3, 0.8, 0.3, 0.3]) == "a"
+    assert vote(["a", None], [0.0, 1.0]) == "a"
+    with pytest.raises(ValueError):
+        vote(["a", "b"], [1.0])
+
+
+def test_clusters():
+    """Guards the votes: spellings of one answer are one candidate, and no answer is none."""
+    calls = []
+
+    def same(a: str, b: str) -> bool:
+        calls.append((a, b))
+        return float(a) == float(b)
+
+    assert clusters(["1", "0.5", None, "1.0", "0.50", "2", None, "1"], same) == [0, 1, None, 0, 1, 5, None, 0]
+    assert ("1", "1") not in calls  # the verifier may take seconds, equal texts need none of it
+    assert clusters([], same) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.verify import extract_boxed, same_answer, verify
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "fixtures" / "verify.jsonl").read_text().splitlines()]

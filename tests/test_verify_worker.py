@@ -19,7 +19,7 @@ from pairs import pairs
 
 from spark_lib import verify as verifier
 from spark_lib.answers import equivalence
-from spark_lib.problems import Problem
+from spark_lib.problem import Problem
 from spark_lib.verify import same_answer, verify, verify_many
 
 ROOT = Path(__file__).parents[1]
@@ -257,7 +257,7 @@ def _runs(pid: int) -> bool:
 
 def test_the_worker_does_not_import_torch() -> None:
     """Each worker imported PyTorch through problems.py: two more seconds and hundreds of MB each."""
-    code = "import sys, spark_lib.answers.equivalence; sys.exit('torch' in sys.modules)"
+    code = "import sys, spark_lib.answers.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -17,12 +17,12 @@ from quickstart import COLUMNS, figures, row
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from spark_lib.checkpoints import load_trained  # noqa: E402
-from spark_lib.config import load_config  # noqa: E402
-from spark_lib.evaluation import measure  # noqa: E402
-from spark_lib.problems import load_problems  # noqa: E402
-from spark_lib.run import Clock  # noqa: E402
-from spark_lib.sampler import Sampler  # noqa: E402
+from spark_lib.config import load_config
+from spark_lib.data.load import load_problems
+from spark_lib.evaluation.skills import measure
+from spark_lib.model.checkpoints import load_trained
+from spark_lib.run import Clock
+from spark_lib.sampling.roll import Sampler
 
 
 def run(name: str, seed: int, *words: str) -> Path:

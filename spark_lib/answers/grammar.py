@@ -158,8 +158,6 @@ class _Parser:
 
     def argument(self) -> Tree:
         """What an exponent or a command takes: a group, a signed number, or one token."""
-        if self.token == "{":
-            return self.group()
         return ("neg", self.atom()) if self.token == "-" and self.take() else self.atom()
 
     def group(self) -> Tree:

@@ -172,6 +172,55 @@ def _trimmed(text: str) -> str:
     return text.lstrip(" ,;:").rstrip(" .,;:")
 
 
+# --- the same characters --------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[0-9]+(?:\.[0-9]+)?|\S")
+_FORMULA = re.compile(r"[\\^_={}+*<>|]|^ ?-|[A-Za-z]'?\(")
+# Words, whose letters are no product; the first of them in either case: "NO" is "no" before it is an oxide.
+_FOLDED_PAIRS = frozenset("no ok up to of or we my by do go".split())
+PAIRS = _FOLDED_PAIRS.union("it is if so us at an as am be he hi in me on ox".split())
+
+
+@lru_cache(maxsize=1 << 13)
+def tokens(text: str) -> tuple[str, ...]:
+    """A tidied text as its words, numbers and signs. Single letters stand together: `A B` is AB; "the rapist" stays."""
+    found = _TOKEN.findall(plain(text))
+    fold = not _FORMULA.search(plain(text))
+    merged: list[str] = []
+    for token in found:
+        single = len(token) == 1 and token.isalpha() and token.isascii()
+        if single and merged and merged[-1][0] == "\0":
+            merged[-1] += token
+        else:
+            merged.append("\0" + token if single else _folded(token) if fold else token)
+    if any(len(token) > 2 and token.isalpha() for token in merged):  # World War II
+        merged = [token.lower() if re.fullmatch("[IVXivx]{2,4}", token) else token for token in merged]
+    return tuple(token.lstrip("\0") for token in merged)
+
+
+def _folded(word: str) -> str:
+    """A word in lower case, but not a name that its case tells: Co and CO, NaCl, XYZ."""
+    if not word.isalpha() or (len(word) < 3 and word.lower() not in _FOLDED_PAIRS):
+        return word
+    consecutive = len(word) == 3 and all(ord(b) - ord(a) == 1 for a, b in zip(word.lower(), word.lower()[1:]))
+    shaped = word.islower() or word.isupper() or word.istitle()
+    vowels = not word.isascii() or re.search("[aeiouy]", word.lower())
+    return word.casefold() if shaped and vowels and not consecutive else word
+
+
+_CHEMICAL = re.compile(r"(?:\d*(?:[A-Z][a-z]?|\(|\))_?\{?\d*\}? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
+
+
+def same_text(answer: str, gold: str) -> bool:
+    """Whether two tidied texts are the same, but for spaces, fonts and the case of words."""
+    if tokens(answer) == tokens(gold):
+        return True
+    if not all(_CHEMICAL.fullmatch(plain(text)) for text in (answer, gold)):
+        return False
+    said, meant = (re.sub(r"[_{}]| (?=[A-Z(])", "", plain(text)) for text in (answer, gold))
+    return said == meant
+
+
 # --- brackets -------------------------------------------------------------------------------------------------------
 
 _OPEN, _CLOSE = r"\\begin|\\\{|\\langle|\\lfloor|\\lceil|[({\[]", r"\\end|\\\}|\\rangle|\\rfloor|\\rceil|[)}\]]"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 
 from spark_lib.answers import equivalence
-from spark_lib.answers.notation import tokens
 from spark_lib.answers.numbers import number
-from spark_lib.answers.spelling import COMMA, GREEK, ORDER, TURNED, fence, split
+from spark_lib.answers.spelling import COMMA, GREEK, ORDER, TURNED, fence, split, tokens
 
 # --- names ----------------------------------------------------------------------------------------------------------
 

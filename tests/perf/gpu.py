@@ -26,7 +26,7 @@ SHAPES = {  # hidden, intermediate, layers, heads, key-value heads, vocabulary
 def random_model(folder: str, shape: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
-    from spark_lib.model import STARTER
+    from spark_lib.model.load import STARTER
 
     hidden, intermediate, layers, heads, kv_heads, vocabulary = SHAPES[shape]
     tokenizer = AutoTokenizer.from_pretrained(STARTER)

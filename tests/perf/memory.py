@@ -18,11 +18,16 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from test_memory import CONFIGS, SHAPES, TINY_SHAPES  # noqa: E402
 
 from spark_lib.config import Config, load_config  # noqa: E402
-from spark_lib.memory import CUDA, GIB, Plan, longest_rows, plan_of, texts  # noqa: E402
-from spark_lib.model import compute_dtype, learning, merged  # noqa: E402
-from spark_lib.rollout import base_of, decode  # noqa: E402
-from spark_lib.starter import build_tokenizer  # noqa: E402
-from spark_lib.vision import sees_images  # noqa: E402
+from spark_lib.model.memory import CUDA, GIB, Plan, longest_rows, plan_of, texts  # noqa: E402
+from spark_lib.model.vision import sees_images  # noqa: E402
+from spark_lib.model.weights import (  # noqa: E402
+    base_of,
+    compute_dtype,
+    learning,
+    merged,
+)
+from spark_lib.sampling.decode import decode  # noqa: E402
+from spark_lib.starters.text import build_tokenizer  # noqa: E402
 from train import Spark  # noqa: E402
 
 

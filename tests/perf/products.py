@@ -23,16 +23,20 @@ def rate(product, operations: int) -> float:
     return max(found)
 
 
+def products(x: torch.Tensor, weight: torch.Tensor) -> tuple:
+    """x @ weight.T in three ways, each a function without arguments."""
+    columns, packed = weight.split(4096), torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    return (lambda: x @ weight.T, lambda: [x @ part.T for part in columns],
+            lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], ""))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 32
     print(f"| {rows} rows | plain | in columns of 4096 | packed |\n|---|---|---|---|")
     for name, (inputs, outputs) in SHAPES.items():
-        x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
-        columns, packed = weight.split(4096), torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-        products = (lambda: x @ weight.T, lambda: [x @ part.T for part in columns],
-                    lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], ""))
-        print(f"| {name} | " + " | ".join(f"{rate(p, 2 * rows * inputs * outputs):.0f}" for p in products) + " |")
+        ways = products(torch.randn(rows, inputs), torch.randn(outputs, inputs))
+        print(f"| {name} | " + " | ".join(f"{rate(way, 2 * rows * inputs * outputs):.0f}" for way in ways) + " |")
 
 
 if __name__ == "__main__":

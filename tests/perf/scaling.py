@@ -29,7 +29,7 @@ def random_model(folder: str, width: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    from spark_lib.model import STARTER
+    from spark_lib.model.load import STARTER
 
     tokenizer = AutoTokenizer.from_pretrained(STARTER)
     tokenizer.save_pretrained(folder)

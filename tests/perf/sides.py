@@ -21,12 +21,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Logits
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import train  # noqa: E402
-from spark_lib import rollout  # noqa: E402
-from spark_lib.config import Config  # noqa: E402
-from spark_lib.loss import Row, joint_loss, micro_batches, pack, response_logprobs, rows_of_groups  # noqa: E402, F401
-from spark_lib.model import STARTER, trainable  # noqa: E402
-from spark_lib.problems import Problem, load_problems  # noqa: E402
+import train
+from spark_lib import rollout
+from spark_lib.config import Config
+from spark_lib.data.load import load_problems
+from spark_lib.loss import Row, joint_loss, micro_batches, rows_of_groups  # noqa: F401
+from spark_lib.model.load import STARTER
+from spark_lib.model.packing import pack, response_logprobs
+from spark_lib.model.weights import trainable
+from spark_lib.problem import Problem
 
 # Questions whose answers differ in length, for the measurement with naturally varying lengths.
 QUESTIONS = (

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from spark_lib.problems import split_of
-from spark_lib.sources import read_rows
+from spark_lib.data.load import split_of
+from spark_lib.data.sources import read_rows
 
 COUNT = 300
 OPTIONS = {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2, "operators": ["+"],

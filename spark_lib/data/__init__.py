@@ -1,0 +1,1 @@
+"""Data: where problems come from."""

@@ -1,0 +1,172 @@
+"""Problems to solve: generated here, or read from files and hub sets, split, checked and shuffled."""
+
+import functools
+import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+from spark_lib import prompts, seeds
+from spark_lib.config import ConfigError
+from spark_lib.data import shapes, sources
+from spark_lib.data.fields import Row, unreadable
+from spark_lib.problem import Problem
+from spark_lib.verify import same_answer
+
+HELD_OUT = ("test", "validation")
+
+
+def solve_problem(question: str, answer: str, rng: random.Random, **fields) -> Problem:
+    """A "solve" Problem: the question in one of the phrasings of prompts.py."""
+    return Problem(prompts.render("solve", rng, question=question), answer, meta={"question": question}, **fields)
+
+
+def split_of(question: str) -> str:
+    """Which of "train" (80 %), "validation" and "test" (10 % each) a question belongs to, for every seed and
+    machine: neither training nor the starter's cold start ever sees a problem that is evaluated."""
+    return ("test", "validation", *["train"] * 8)[seeds.number("split", question) % 10]
+
+
+def arithmetic(split: str, limit: int, seed: int) -> list[Problem]:
+    """`limit` different additions a + b + c with 10 <= a, b, c <= 99: the quickstart's task."""
+    if limit > 50_000:
+        raise ConfigError(f"data: arithmetic has at most 50,000 problems a split, {limit:,} were asked for")
+    rng = seeds.rng("arithmetic", split, seed)
+    seen: set[str] = set()
+    problems = []
+    while len(problems) < limit:
+        numbers = [rng.randint(10, 99) for _ in range(3)]
+        question = "{} + {} + {} = ?".format(*numbers)
+        if question not in seen and split_of(question) == split:
+            problems.append(solve_problem(question, str(sum(numbers)), rng))
+        seen.add(question)
+    return problems
+
+
+def counting(split: str, limit: int, seed: int) -> list[Problem]:
+    """`limit` pictures of coloured shapes with something to count: quickstart_vl's task, see shapes.py."""
+    rng = seeds.rng("shapes", split, seed)
+    problems = []
+    while len(problems) < limit:
+        scene = shapes.scene(rng)
+        if split_of(scene.key) == split:
+            problems.append(solve_problem(scene.question, str(scene.answer), rng, image=shapes.draw(scene, rng)))
+    return problems
+
+
+def load_problems(
+    spec: str, split: str | None = None, limit: int | None = None, seed: int = 0, *,
+    fields: dict[str, str] | None = None, options: dict | None = None, check: bool = True,
+) -> list[Problem]:
+    """Problems to solve: at most `limit` of split "train" (default), "validation" or "test", shuffled by `seed`.
+
+    spec: "arithmetic" or "shapes"; a .jsonl, .json, .csv or .parquet file or a folder of them; "reasoning_gym:<task>";
+        a hub id "owner/name", with ":config" or ":file" where the data set has several.
+    fields: {"prompt": name, "answer": name, "image": name} where the names cannot be found, see fields.py.
+    options: of a reasoning_gym task. check: whether answers must be such that verify.py can confirm them; False
+        where a rule of the user's own reads them.
+
+    Raises ConfigError for data that cannot be meant, naming file and row.
+    """
+    split = split or "train"
+    is_task = spec.startswith("reasoning_gym:")
+    if options and not is_task:
+        raise ConfigError(f"data_options: only a reasoning_gym task has options, and data is '{spec}'")
+    if fields and (is_task or spec in GENERATORS):
+        raise ConfigError(f"fields: only files and hub sets have fields to name, and data is '{spec}'")
+    if spec in GENERATORS:
+        make, size = GENERATORS[spec]
+        return make(split, size if limit is None else limit, seed)
+    rows = sources.read_rows(spec, fields or {}, options or {})
+    chosen = rows_of_split(rows, split)
+    if check:
+        chosen = confirmed(chosen, rows, spec)
+    if not chosen:
+        raise ConfigError(f"data: {spec} has no problems in its {split} split; docs/data.md tells how it is split")
+    seeds.rng("shuffle", seed).shuffle(chosen)
+    chosen = with_readable_images(chosen, limit)
+    return [solve_problem(row.question, row.answer, seeds.rng(row.question), image=row.image) for row in chosen]
+
+
+def with_readable_images(rows: list[Row], limit: int | None) -> list[Row]:
+    """The first `limit` rows whose images can be read; says which are left out. All pixels are decoded once, as a file
+    that was cut short looks whole at its head. Raises ConfigError if no more than half can be read."""
+    kept: list[Row] = []
+    lost: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(rows), 256):
+            if limit is not None and len(kept) >= limit:
+                break
+            part = rows[start : start + 256]
+            reasons = list(pool.map(unreadable, part))
+            kept += [row for row, reason in zip(part, reasons) if reason is None]
+            lost += [reason for reason in reasons if reason]
+    if lost:
+        told = "; ".join(lost[:20]) + ("; …" if len(lost) > 20 else "")
+        if len(lost) >= len(kept):
+            raise ConfigError(f"data: {len(lost):,} of {len(lost) + len(kept):,} problems have images that cannot be "
+                              f"read: {told}")
+        logging.getLogger(__name__).warning("data: left out %d problems whose images cannot be read: %s",
+                                            len(lost), told)
+    return kept[:limit]
+
+
+GENERATORS = {"arithmetic": (arithmetic, 10_000), "shapes": (counting, 5_000)}  # and how many problems by default
+
+
+def rows_of_split(rows: list[Row], split: str) -> list[Row]:
+    """The rows of one split, without repeated ones and without any whose question is also in another split.
+
+    Official splits stay what they are. A split that has none is taken out of the training data, by split_of. The
+    same question in two official splits belongs to the first of test, validation, train.
+    """
+    official = {row.split for row in rows}
+    parts = [row.split if row.split in HELD_OUT else split_of(row.question) for row in rows]
+    parts = ["train" if row.split not in HELD_OUT and part in official else part for row, part in zip(rows, parts)]
+    order = ("test", "validation", "train")
+    taken: dict[str, str] = {}
+    chosen: dict[tuple, Row] = {}
+    for part, row in sorted(zip(parts, rows), key=lambda pair: order.index(pair[0])):
+        same = " ".join(row.question.split()).casefold()
+        if taken.setdefault(same, part) == part == split:  # two images make two problems of one question
+            chosen.setdefault((same, row.image), row)
+    return list(chosen.values())
+
+
+def confirmed(chosen: list[Row], rows: list[Row], spec: str) -> list[Row]:
+    """The chosen ones of all rows whose answer the verifier can confirm: on the others no response could be right.
+
+    Says which are left out. Raises ConfigError if they are more than 5 % of all rows: then the answers are probably
+    not what they seem.
+    """
+    lost = [row for row in rows if not same_answer(row.answer, row.answer)]
+    if len(lost) > 0.05 * len(rows):
+        raise ConfigError(f"data: the verifier cannot confirm {len(lost):,} of the {len(rows):,} answers of {spec}, "
+                          f"at most 5 % may be left out: {listed(lost)}")
+    places = {row.where for row in lost}
+    if left_out := [row for row in chosen if row.where in places]:
+        logging.getLogger(__name__).warning("data: left out %d of %d problems, whose answers the verifier cannot "
+                                            "confirm: %s", len(left_out), len(chosen), listed(left_out))
+    return [row for row in chosen if row.where not in places]
+
+
+def listed(rows: list[Row]) -> str:
+    return "; ".join(f"{row.where}: {row.answer!r:.60}" for row in rows[:20]) + ("; …" if len(rows) > 20 else "")
+
+
+def problems_of_step(problems: list[Problem], step: int, count: int, seed: int) -> list[Problem]:
+    """The `count` problems of a step: pass after pass over the data, each pass in its own order.
+
+    A pure function of the step, so that a resumed run goes on with the problems that an uninterrupted one sees.
+    """
+    chosen = []
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, len(problems))
+        chosen.append(problems[epoch_order(len(problems), epoch, seed)[place]])
+    return chosen
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(size: int, epoch: int, seed: int) -> list[int]:
+    order = list(range(size))
+    seeds.rng("epoch", seed, epoch).shuffle(order)
+    return order

@@ -1,0 +1,1 @@
+"""Evaluation: what a run has learned, and every figure of evaluate.py."""

@@ -1,0 +1,1 @@
+"""Sampling: our own decode loop, and the verb that samples and verifies."""

@@ -1,0 +1,126 @@
+"""Roll: sample and verify in one verb, shared out among the processes of a run."""
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from spark_lib import progress, seeds
+from spark_lib.config import Config, ConfigError
+from spark_lib.model.memory import until_it_fits
+from spark_lib.model.weights import merged, starting_model
+from spark_lib.problem import Problem
+from spark_lib.rewards import Rule, mark
+from spark_lib.rollout import Rollout, sample
+from spark_lib.sampling import labels
+from spark_lib.sampling.confidence import yes_probabilities
+
+PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
+
+
+@dataclass
+class Sampler:
+    """roll(problems, n, stream) -> one verified group of n rollouts per problem, the same in every process."""
+
+    model: object
+    tokenizer: object
+    config: Config
+    accelerator: Accelerator
+    rule: Rule | None
+    clock: object  # seconds by phase, see run.Clock
+    frozen: object = None  # the model before training, where it is not the same with its adapter off
+    halvings: int = 0  # how often memory ran out
+    unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
+
+    def __call__(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
+        part: range | None = None, shown: str | None = None,
+    ) -> list[list[Rollout]]:
+        """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
+
+        part: only these of the problems, with the responses that they get when all are sampled at once. shown: what the
+        progress bar says; without it there is one only if it takes long. In training (where the stream begins with a
+        step) marks are what config.reward and config.noise say, else the verifier's.
+        """
+        groups = self.verified(problems, n, stream, max_rows, start_model, part, shown)
+        return self.learned_from(groups, stream) if isinstance(stream[0], int) else groups
+
+    def learned_from(self, groups: list[list[Rollout]], stream: tuple) -> list[list[Rollout]]:
+        """The groups with the marks that training learns from, see labels.py."""
+        config, (step, phase, *_) = self.config, stream
+        if config.noise.false_positive or config.noise.false_negative:
+            groups = labels.with_noise(groups, config.noise, config.seed, stream)
+        if phase == "judge":
+            return groups
+
+        def judge(problems: list[Problem]) -> list[float | None]:
+            verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"))]
+            self.unlogged += sum(len(r.response_ids) for r in verdicts)
+            with self.clock("verify"):
+                return yes_probabilities(self.model, self.tokenizer, verdicts, config.micro_batch_tokens)
+
+        rng = seeds.rng(config.seed, *stream, "marks")
+        source = labels.source_at(config.reward, step)
+        kept = labels.relabel(groups, source, judge, config.recycle.view, rng)
+        if len(kept) < len(groups):
+            left_out = sum(len(r.response_ids) for group in groups for r in group)
+            self.unlogged += left_out - sum(len(r.response_ids) for group in kept for r in group)
+        return kept
+
+    def verified(
+        self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
+        part: range | None = None, shown: str | None = None,
+    ) -> list[list[Rollout]]:
+        """One group of n rollouts per problem, marked by the verifier."""
+        part = range(len(problems)) if part is None else part
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        limit = max_rows or self.config.max_rows
+        bar = progress.bar(shown or f"sampling: {stream[-1]}", len(part[rank::world]) * n, "response",
+                           delay=0 if shown else PATIENCE, announce=bool(shown))
+
+        def attempt() -> list[list[Rollout]]:
+            return self.sample(problems, part, n, stream, limit >> self.halvings, start_model, bar.count)
+
+        def halve() -> str:
+            if limit >> self.halvings <= n:
+                raise ConfigError(f"the {n} responses to one problem do not fit the GPU's memory; lower max_new_tokens "
+                                  "or the group size, or set dense_sampling=false (plan=true shows the parts)")
+            self.halvings += 1
+            bar.restart()
+            return f"{limit >> self.halvings} responses are decoded at a time"
+
+        with self.clock("sample"), bar:
+            groups = until_it_fits(attempt, halve)
+        with self.clock("verify"):
+            mark(groups, self.rule)
+        if world == 1:
+            return groups
+        shares = gather_object([groups])  # one list of groups per process: problem i is in share i % world
+        return [shares[i % world][i // world] for i in range(len(part))]
+
+    def sample(
+        self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool, count
+    ) -> list[list[Rollout]]:
+        """This process's share of the groups. The random numbers are each response's own: the groups do not depend on
+        max_rows."""
+        config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        weights = merged(self.model, config.dense_sampling)
+        with starting_model(self.model, self.frozen) if start_model else weights as model:
+            return sample(
+                model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
+                seeds.generator(config.seed, *stream), max_rows,
+                share=slice(part.start + rank, part.stop, world), count=count,
+            )
+
+    def evaluating(self, what: str):
+        """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate".
+        what: it is for, as its bars say."""
+
+        def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
+            with self.clock.only("evaluate"):
+                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows, shown=f"{what}: {stream}")
+            for rollout in (r for group in groups for r in group):
+                rollout.seen = None  # pixels of hundreds of images, which only the loss would need again
+            return groups
+
+        return roll

@@ -1,0 +1,36 @@
+"""Run a study.    python -m spark_lib.study configs/studies/<name>.yaml [seeds=[21,22,23]] [jobs=2] [key=value ...]
+
+Does what is missing, `jobs` runs at a time, and writes runs/study-<name>/report.md. A run that is there is not done
+again, one that was killed goes on, one that fails is named and stops no other. plan.py says what a study file holds.
+"""
+
+import shlex
+import sys
+
+from spark_lib.config import ConfigError
+from spark_lib.study.plan import load_study, planned
+from spark_lib.study.report import write_report
+from spark_lib.study.runs import carry_out
+
+
+def main(argv: list[str]) -> None:
+    if not argv or {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return
+    study, extra = load_study(argv)
+    failed = carry_out(study, planned(study, extra))
+    folder = write_report(study, f"python -m spark_lib.study {shlex.join(argv)}", failed, extra)
+    print((folder / "report.md").read_text(encoding="utf-8"))
+    print(f"report: {folder}/report.md, {folder}/report.png")
+    if failed:
+        raise ConfigError(f"{len(failed)} of {len(planned(study, extra))} runs failed; what each said is in "
+                          f"{folder}/*.log, and the same command tries them again")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")

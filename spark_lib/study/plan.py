@@ -1,0 +1,167 @@
+"""A study: a question in words, the settings that answer it, and the runs that these are.
+
+    question: Does judging cost solving?                what is asked, for the report
+    expects: The paper's Table 2: ...                   what the paper or the literature says
+    config: configs/quickstart.yaml                     what all settings share
+    budget: {max_sampled_tokens: 400_000}               keys of train.py that end every run
+    seeds: [21, 22, 23]
+    settings:                                           by name, the keys that differ
+      SPARK: {}
+      policy-only: {recycle.kinds: []}
+    same_tokens: {policy-only: SPARK}                   stops at as many sampled tokens as the other one's run did
+    evaluate: {votes: samples=8 seeds=[0,1]}            evaluations of each trained model: words of evaluate.py
+    columns: {solve: after.solve}                       figures by their place in a run's results, see results.py
+    compare: [[SPARK, policy-only]]                     whose difference is shown
+    curve: judge_share                                  draw the columns over this key's values; else as bars
+    notes: ...                                          what came out, written afterwards
+
+A run is named after what it is (its keys and its seed), not after the study: one that is there is never done again,
+also where another study made it.
+"""
+
+import dataclasses
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from spark_lib.config import ConfigError, explain, load_config
+
+COLUMNS = {
+    "solve": "after.solve", "pointwise": "after.pointwise", "pairwise": "after.pairwise",
+    "reflection": "after.reflection", "1 round": "after.tts.1", "2 rounds": "after.tts.2",
+}
+
+
+@dataclass
+class Study:
+    """One study file; see above."""
+
+    name: str = ""
+    question: str = ""
+    expects: str = ""
+    config: str = "configs/quickstart.yaml"
+    budget: dict = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [21, 22, 23])
+    settings: dict[str, dict] = field(default_factory=dict)
+    same_tokens: dict[str, str] = field(default_factory=dict)
+    evaluate: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=lambda: dict(COLUMNS))
+    compare: list[list[str]] = field(default_factory=list)
+    curve: str = ""
+    notes: str = ""
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study: its folder, and the words of train.py that make it; `after`: a run that must end first."""
+
+    setting: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+    after: Path | None = None
+
+
+def load_study(argv: list[str]) -> tuple[Study, list[str]]:
+    """(study, key=value words for every run of it) of a command line `study.yaml [seeds=[…]] [jobs=n] [key=value …]`.
+    Raises ConfigError."""
+    files = [word for word in argv if "=" not in word]
+    if len(files) != 1:
+        raise ConfigError("expected one study file, e.g. configs/studies/tables.yaml, then key=value pairs")
+    file = Path(files[0])
+    own = [word for word in argv if word.split("=")[0] in ("seeds", "jobs")]
+    extra = [word for word in argv if "=" in word and word not in own]
+    try:
+        content = OmegaConf.merge(OmegaConf.load(file), OmegaConf.from_dotlist(own))
+        if not isinstance(content, DictConfig):
+            raise ConfigError(f"{file}: expected lines 'key: value'")
+        plain = OmegaConf.to_container(content, resolve=True)
+        if unknown := set(plain) - {f for f in Study.__dataclass_fields__ if f != "name"}:
+            raise ConfigError(f"{file}: there is no key '{sorted(unknown)[0]}'; a study has question, expects, config, "
+                              "budget, seeds, settings, same_tokens, evaluate, columns, compare, curve, notes")
+        study = Study(name=file.stem, **plain)
+    except OSError as error:
+        raise ConfigError(f"no study file {file}: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{file}: {explain(error)}") from error
+    check(study, file, extra)
+    return study, extra
+
+
+def check(study: Study, file: Path, extra: list[str]) -> None:
+    """Raise ConfigError for a study that cannot be meant; every setting's own keys are checked before anything runs."""
+    if not isinstance(study.settings, dict) or not study.settings:
+        raise ConfigError(f"{file}: settings: expected at least one, by name")
+    if not study.seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in study.seeds):
+        raise ConfigError(f"{file}: seeds: expected whole numbers, e.g. [21, 22, 23]")
+    if len(set(study.seeds)) < len(study.seeds):
+        raise ConfigError(f"{file}: seeds: each must be another one, got {study.seeds}")
+    if not isinstance(study.jobs, int) or study.jobs < 1:
+        raise ConfigError(f"jobs: expected how many runs at a time, at least 1, got {study.jobs!r}")
+    named = [*(name for pair in study.compare for name in pair), *study.same_tokens, *study.same_tokens.values()]
+    if unknown := [name for name in named if name not in (*study.settings, "before")]:
+        raise ConfigError(f"{file}: there is no setting '{unknown[0]}'; the settings are {', '.join(study.settings)}")
+    if circle := [name for name, other in study.same_tokens.items() if other in study.same_tokens or other == name]:
+        raise ConfigError(f"{file}: same_tokens: '{circle[0]}' waits for a setting that itself waits for another")
+    taken: dict[tuple, str] = {}
+    for run in planned(study, extra):
+        load_config([study.config, *run.words])
+        if (other := taken.setdefault(tuple(run.folder.name.split("-")[-2:]), run.setting)) != run.setting:
+            raise ConfigError(f"{file}: settings: '{other}' and '{run.setting}' are the same run")
+
+
+def slug(name: str) -> str:
+    """A setting's name as part of a folder's."""
+    return "-".join(re.findall(r"\w+", name))
+
+
+def words_of(keys: dict) -> list[str]:
+    """{"recycle.kinds": ["solve"]} -> ["recycle.kinds=[solve]"], as train.py reads them."""
+
+    def text(value: object) -> str:
+        if isinstance(value, bool) or value is None:
+            return {True: "true", False: "false", None: "null"}[value]
+        if isinstance(value, list):
+            return "[" + ",".join(map(text, value)) + "]"
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{key}: {text(inner)}" for key, inner in value.items()) + "}"
+        return str(value)
+
+    return [f"{key}={text(value)}" for key, value in keys.items()]
+
+
+def planned(study: Study, extra: list[str]) -> list[Planned]:
+    """Every run of the study, the seeds of a setting side by side; extra: words that come last in each."""
+    runs = []
+    for name, keys in study.settings.items():
+        for seed in study.seeds:
+            first = study.same_tokens.get(name)
+            after = folder_of(study, study.settings[first], extra, seed) if first else None
+            folder = folder_of(study, keys, extra, seed, after)
+            words = [*words_of(study.budget), *words_of(keys or {}), *extra, f"seed={seed}",
+                     f"run_name={folder.relative_to('runs')}"]
+            runs.append(Planned(name, seed, folder, tuple(words), after))
+    return runs
+
+
+def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, after: Path | None = None) -> Path:
+    """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of the whole configuration, so that studies share
+    the runs that they have in common, and those of another config file are never taken for them."""
+    words = [*words_of(study.budget), *words_of(keys or {}), *extra]
+    whole = repr((dataclasses.replace(load_config([study.config, *words, f"seed={seed}"]), run_name=""), after))
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
+    return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
+
+
+def evaluation_name(study: Study, name: str) -> str:
+    """The `name` of an evaluation for evaluate.py: another study's of the same name may ask other things."""
+    return f"{slug(name)}-{hashlib.sha256(study.evaluate[name].encode()).hexdigest()[:6]}"

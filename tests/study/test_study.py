@@ -1,0 +1,232 @@
+"""The study tool: what a study file may say, what is run, what is done again, and what the differences are worth."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+from scipy import stats
+
+from spark_lib.config import ConfigError
+from spark_lib.study import results, runs
+from spark_lib.study.plan import load_study, planned, words_of
+from spark_lib.study.report import write_report
+
+REPO = Path(__file__).parents[2]
+SMALL = {"max_steps": 1, "problems_per_step": 4, "judge_share": 0.4, "eval.limit": 6, "max_new_tokens": 60}
+STUDY = """
+question: Does judging cost solving?
+expects: nothing in one step
+config: {config}
+budget: {budget}
+seeds: [3, 4]
+settings:
+  SPARK: {{}}
+  policy-only: {{recycle.kinds: []}}
+compare: [[SPARK, policy-only], [SPARK, before]]
+"""
+
+
+ONCE = {"quickstart-as-it-is-3": 1, "quickstart-as-it-is-4": 1, "quickstart-recycle-kinds-3": 1}
+
+
+@pytest.fixture
+def study_file(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "judging.yaml"
+    file.write_text(STUDY.format(config=REPO / "configs" / "quickstart.yaml", budget=json.dumps(SMALL)))
+    return file
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "spark_lib.study", *map(str, words)]
+
+
+def environment() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("seeds: [3, 4]", "seeds: []", "seeds: expected whole numbers"),
+    ("seeds: [3, 4]", "seeds: [3, 3]", "seeds: each must be another one"),
+    ("SPARK: {}", "SPARK: {lrr: 1}", "there is no key 'lrr'; did you mean 'lr'"),
+    ("SPARK: {}", "SPARK: {lr: fast}", "lr"),
+    ("compare: [[SPARK, policy-only], [SPARK, before]]", "compare: [[SPARK, other]]", "there is no setting 'other'"),
+    ("compare:", "comparison:", "there is no key 'comparison'"),
+    ("SPARK: {}", "SPARK: {}\n  the same: {seed: 0}", "are the same run"),
+    ("question:", "question: {", "not valid YAML"),
+])
+def test_a_study_that_cannot_be_meant_is_refused_before_anything_runs(study_file, old, new, message):
+    """A mistyped key in the last of nine settings must not show after an hour."""
+    text = study_file.read_text()
+    assert old in text
+    study_file.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        load_study([str(study_file)])
+
+
+def test_settings_become_words_that_train_py_reads():
+    keys = {"recycle.kinds": [], "lora": None, "merge": True, "beta": 0.0, "recycle.shares": {"pairwise": 2.0}}
+    assert words_of(keys) == ["recycle.kinds=[]", "lora=null", "merge=true", "beta=0.0",
+                              "recycle.shares={pairwise: 2.0}"]
+
+
+def test_words_on_the_command_line_reach_every_run_and_the_seeds_come_last(study_file):
+    study, extra = load_study([str(study_file), "seeds=[7]", "jobs=2", "lr=1e-4"])
+    assert study.jobs == 2
+    for run in planned(study, extra):
+        assert run.words[-3:] == ("lr=1e-4", "seed=7", f"run_name=studies/{run.folder.name}")
+
+
+def test_interval_of_one_seed_is_that_of_the_plain_bootstrap():
+    """Guards the two matrix products against scipy's own bootstrap over problems."""
+    marks = numpy.random.default_rng(0).choice([-1.0, 0.0, 1.0], (1, 200), p=[0.1, 0.6, 0.3])
+    low, high = results.interval(marks)
+    reference = stats.bootstrap((marks[0],), numpy.mean, method="percentile", n_resamples=10_000,
+                                rng=numpy.random.default_rng(1)).confidence_interval
+    assert low == pytest.approx(reference.low, abs=0.01) and high == pytest.approx(reference.high, abs=0.01)
+
+
+def test_interval_counts_what_differs_between_seeds():
+    """Problems without any spread, seeds with much: the interval is that of drawing the seeds anew, by brute force."""
+    effects = numpy.array([0.0, 0.1, 0.2, 0.5])
+    low, high = results.interval(numpy.repeat(effects[:, None], 50, 1))
+    draws = numpy.sort(numpy.random.default_rng(2).choice(effects, (100_000, 4)).mean(1))
+    assert low == pytest.approx(draws[2_500], abs=0.02) and high == pytest.approx(draws[97_500], abs=0.02)
+
+
+def test_interval_leaves_out_what_is_not_there():
+    marks = numpy.array([[1.0, 0.0, numpy.nan], [1.0, 0.0, 1.0]])
+    low, high = results.interval(marks)
+    assert 0 <= low <= 0.6 <= high <= 1
+
+
+def outcome(setting: str, seed: int, solve: list[int], **figures) -> results.Outcome:
+    skills = {"solve": sum(solve) / len(solve), "tts": [0.5, 0.6]} | figures
+    return results.Outcome(setting, seed, {"after": skills, "sampled_tokens": 100}, {"solve": solve})
+
+
+def test_differences_are_paired_by_seed():
+    """A seed that only one of two settings has says nothing about their difference."""
+    first = [outcome("a", 1, [1, 1, 0, 0]), outcome("a", 2, [1, 1, 1, 1])]
+    second = [outcome("b", 2, [1, 0, 0, 0]), outcome("b", 3, [0, 0, 0, 0])]
+    found = results.difference("solve", "after.solve", first, second)
+    assert found.by_seed == {2: 0.75} and found.mean == 0.75 and found.over == "seeds and problems"
+    assert found.low < 0.75 < found.high
+    assert results.difference("solve", "after.solve", first, second[1:]) is None
+
+
+def test_figures_without_marks_get_an_interval_over_seeds():
+    values = [0.1, 0.3, 0.2]
+    first = [outcome("a", seed, [1], tts=[0.5, 0.5 + value]) for seed, value in enumerate(values)]
+    second = [outcome("b", seed, [1], tts=[0.5, 0.5]) for seed in range(3)]
+    found = results.difference("1 round", "after.tts.1", first, second)
+    reference = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high)) and found.over == "seeds"
+
+
+def test_a_column_that_is_not_there_is_a_dash_and_one_that_is_no_number_is_refused():
+    assert results.figure_at({"after": {"tts": [1.0]}}, "after.tts.3") is None
+    with pytest.raises(ConfigError, match="is no number"):
+        results.figure_at({"after": {"tts": [1.0]}}, "after.tts")
+
+
+@pytest.fixture
+def quick_scripts(tmp_path, monkeypatch) -> Path:
+    """A train.py in place of the real one, which writes what a run leaves, or fails for seed 4 of policy-only."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "train.py").write_text(
+        "import json, pathlib, sys\n"
+        "words = dict(w.split('=', 1) for w in sys.argv[1:] if '=' in w)\n"
+        "if words.get('seed') == '4' and words.get('recycle.kinds') == '[]':\n"
+        "    sys.exit('error: a planted failure')\n"
+        "folder = pathlib.Path(words.get('resume') or 'runs/' + words['run_name'])\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "with open(folder / 'started', 'a') as file: file.write('x')\n"
+        "skills = dict(solve=.5, pointwise=.5, pairwise=.5, reflection=.5, tts=[.5, .5, .5], n=2)\n"
+        "for when in ('before', 'after'):\n"
+        "    (folder / f'{when}.json').write_text(json.dumps({'skills': skills, 'marks': {'solve': [1, 0]}}))\n"
+        "(folder / 'config.yaml').write_text('max_steps: 1')\n"
+        "tokens = int(words.get('max_sampled_tokens', 1234))\n"
+        "(folder / 'summary.json').write_text(json.dumps({'before': skills, 'after': skills, 'steps': 1,\n"
+        "    'sampled_tokens': tokens, 'seconds': {}}))\n"
+    )
+    monkeypatch.setattr(runs, "ROOT", tmp_path / "scripts")
+    return tmp_path
+
+
+def started(folder: Path) -> dict[str, int]:
+    """How often each run was begun, by its name without the digest."""
+    return {re.sub("-[0-9a-f]{8}-", "-", path.parent.name): len(path.read_text())
+            for path in folder.glob("runs/studies/*/started")}
+
+
+def test_only_what_is_missing_is_run_and_a_failure_stops_no_other(study_file, quick_scripts):
+    study, extra = load_study([str(study_file), "jobs=2"])
+    failed = runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert [(run.setting, run.seed, why) for run, why in failed.items()] == [
+        ("policy-only", 4, "error: a planted failure")]
+    assert started(quick_scripts) == ONCE
+    runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert started(quick_scripts) == ONCE
+    text = (write_report(study, "the command", failed, extra) / "report.md").read_text()
+    assert "policy-only, seed 4: error: a planted failure" in text and "| before | 50.0" in text
+    (one,) = [line for line in text.splitlines() if line.startswith("| SPARK against policy-only | solve")]
+    assert "+0.0" in one and "seeds and problems" in one
+
+
+def test_a_setting_waits_for_the_tokens_of_another(study_file, quick_scripts):
+    study_file.write_text(study_file.read_text().replace("seeds: [3, 4]", "seeds: [3]") +
+                          "same_tokens: {policy-only: SPARK}\n")
+    study, extra = load_study([str(study_file)])
+    assert not runs.carry_out(study, planned(study, extra)[::-1], pause=0.05)
+    (waited,) = Path("runs/studies").glob("*recycle-kinds*/summary.json")
+    assert json.loads(waited.read_text())["sampled_tokens"] == 1234
+
+
+def test_studies_share_the_runs_that_they_have_in_common(study_file, quick_scripts):
+    other = study_file.with_name("other.yaml")
+    other.write_text(study_file.read_text().replace("policy-only: {recycle.kinds: []}", "sft: {judge_loss: sft}")
+                     .replace("SPARK, policy-only", "SPARK, sft"))
+    for file in (study_file, other):
+        study, extra = load_study([str(file), "seeds=[3]"])
+        assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1,
+                                      "quickstart-judge_loss-sft-3": 1}
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_path):
+    """The real thing: two settings, two seeds, one step each; killed in the middle and started again."""
+    first = subprocess.Popen(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), start_new_session=True,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 200
+    while not list(tmp_path.glob("runs/studies/*/summary.json")):
+        assert first.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
+                          text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "runs/study-judging/report.md").read_text()
+    assert "| SPARK against policy-only | solve |" in report and "| policy-only |" in report
+    assert (tmp_path / "runs/study-judging/report.png").read_bytes().startswith(b"\x89PNG")
+    again = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
+                           text=True, timeout=100)
+    assert again.returncode == 0 and (tmp_path / "runs/study-judging/report.md").read_text() == report
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "configs" / "studies").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_study_can_be_meant(file, monkeypatch):
+    """A study is an hour of work: what is mistyped in it must not wait until then."""
+    monkeypatch.chdir(REPO)
+    study, extra = load_study([str(file)])
+    assert study.question.endswith("?") and study.expects and study.compare
+    assert len(planned(study, extra)) == len(study.settings) * len(study.seeds) >= 6

@@ -1,0 +1,95 @@
+"""The house: imports run one way, and the algorithm stands in front. Read from the code's own import statements."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+ALGORITHM = ("problem", "prompts", "rollout", "verify", "rewards", "recycle", "loss", "reflect")
+GROUND = ("problem", "loss", "prompts", "config", "seeds")
+MODULES = {
+    ".".join(path.relative_to(REPO).with_suffix("").parts): path
+    for path in [REPO / "train.py", REPO / "evaluate.py", *sorted(REPO.glob("spark_lib/**/*.py"))]
+    if path.name != "__init__.py"
+}
+
+
+def imports_of(source: str) -> set[str]:
+    """The modules of ours that a source text imports anywhere, also inside functions and for typing only."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in whole}
+    return found & set(MODULES)
+
+
+LINES = {name.removeprefix("spark_lib."): len(path.read_text(encoding="utf-8").splitlines())
+         for name, path in MODULES.items()}
+IMPORTS = {name: imports_of(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+@cache
+def floor(name: str, above: tuple[str, ...] = ()) -> int:
+    """1 for a module that imports none of ours, else one more than the highest that it imports."""
+    if name in above:
+        raise AssertionError("a circle of imports: " + " -> ".join([*above[above.index(name):], name]))
+    return 1 + max((floor(other, (*above, name)) for other in sorted(IMPORTS[name])), default=0)
+
+
+def wing(name: str) -> str | None:
+    """The folder inside spark_lib that a module stands in."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 2 else None
+
+
+def test_imports_are_read():
+    """Guards the reader itself: a test that sees no imports finds no circle either."""
+    assert "spark_lib.loss" in IMPORTS["spark_lib.model.packing"]
+    assert "spark_lib.model.vision" in IMPORTS["spark_lib.rollout"]
+    assert imports_of("def f():\n    from spark_lib import seeds\n    import spark_lib.run") == {
+        "spark_lib.seeds", "spark_lib.run"}
+
+
+def test_no_circle_and_few_floors():
+    assert max(map(floor, MODULES)) <= 8
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_floor_stands_on_nothing(name: str):
+    assert IMPORTS[f"spark_lib.{name}"] <= {f"spark_lib.{other}" for other in GROUND}
+
+
+def test_nothing_imports_the_scripts():
+    assert not [name for name, imported in IMPORTS.items() if imported & {"train", "evaluate"}]
+
+
+@pytest.mark.parametrize("name", ALGORITHM)
+def test_the_algorithm_imports_no_wing_but_answers_sampling_and_what_that_stands_on(name: str):
+    """A student who reads the eight files is never sent to what is optional."""
+    assert {wing(other) for other in IMPORTS[f"spark_lib.{name}"]} <= {None, "answers", "sampling", "model"}
+
+
+def test_the_algorithm_is_an_evening():
+    assert sum(LINES[name] for name in ALGORITHM) <= 1300
+
+
+def test_the_readme_lists_the_path_as_it_is():
+    """A reading list that has gone stale sends its reader astray: the same files, with lines to within a tenth."""
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\w+)\.py\]\(spark_lib/\1\.py\) \| (\d+) \|", text, re.MULTILINE)
+    assert [name for name, _ in listed] == list(ALGORITHM)
+    for name, stated in listed:
+        assert int(stated) == pytest.approx(LINES[name], rel=0.1, abs=5), name
+    (total,) = re.findall(r"the whole algorithm, (\d+) lines", text)
+    assert int(total) == pytest.approx(sum(LINES[name] for name in ALGORITHM), rel=0.1)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_file_is_too_long(name: str):
+    assert LINES[name.removeprefix("spark_lib.")] <= 350

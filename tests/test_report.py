@@ -1,0 +1,19 @@
+"""What the user is told at the end of a run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spark_lib.config import Config
+from spark_lib.report import how_to_use
+
+
+@pytest.mark.parametrize("model", ["starter", "starter_vl"])
+def test_the_base_that_is_printed_is_there(model, tmp_path, monkeypatch):
+    """The starters moved once and the printed Python went on naming the old folder; from any place it must be found."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / "a"
+    (folder / "checkpoint-3").mkdir(parents=True)
+    (base,) = re.findall(r"model = Auto\w+\.from_pretrained\('(.*?)'\)", how_to_use(folder, Config(model=model)))
+    assert (Path(base) / "model.safetensors").is_file()
