@@ -76,9 +76,12 @@ def same_answer(answer: str, reference: str, problem: Problem | None = None) -> 
     answer, reference = tidy(answer), tidy(reference)
     if problem and problem.kind in _VERDICTS:
         return _word(answer) == _word(reference) and _word(reference) in _VERDICTS[problem.kind]
-    if problem and problem.choices:
-        return _same_choice(answer, reference, [tidy(choice) for choice in problem.choices])
-    return _same(answer, reference)
+    try:
+        if problem and problem.choices:
+            return _same_choice(answer, reference, [tidy(choice) for choice in problem.choices])
+        return _same(answer, reference)
+    except RecursionError:  # brackets in brackets, hundreds deep
+        return False
 
 
 def number_in(answer: str) -> Fraction | None:
@@ -90,7 +93,7 @@ def number_in(answer: str) -> Fraction | None:
 # What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
 _VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
 _CHOICE = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*)| - ?(.*))?",
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*)|- ?(.*)|\((.*)\))?",
     re.IGNORECASE,
 )
 
@@ -107,8 +110,8 @@ def _same_choice(answer: str, reference: str, options: list[str]) -> bool:
         return False
     lettered = _CHOICE.fullmatch(plain(re.sub(r"\\vec ?\{(\w)\}", r"\1", answer)))
     if lettered and lettered[1].lower() in by_letter:
-        text = (lettered[2] or lettered[3] or "").strip()
-        return lettered[1].lower() == gold and (not text or _same(text, plain(by_letter[gold])))
+        text = next((text.strip() for text in lettered.groups()[1:] if text), "")
+        return lettered[1].lower() == gold and (not text or _same(text, by_letter[gold]))
     alike = [option for option in options if _same(answer, option)]
     if len(alike) > 1:  # of 5 and 5 cm, the one that is spelled so; of 8 and 8.0 neither
         alike = [option for option in alike if bool(units.quantity(option)) == bool(units.quantity(answer))]

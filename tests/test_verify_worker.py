@@ -281,6 +281,17 @@ def noise(rng: random.Random) -> str:
     return "".join(text)
 
 
+def test_pieces_over_and_over_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5个个个… was a quantity of a quantity of …, until Python's stack was full; A1A1A1…! tried 3^300 readings."""
+    monkeypatch.setattr(equivalence.Workers, "equivalent", lambda *_: False)
+    rng = random.Random(0)
+    for _ in range(1000):
+        piece = rng.choice(["", " "]).join(rng.choices(PIECES, k=rng.randrange(1, 4)))
+        text = (piece * 1000)[: rng.randrange(300, 990)] + rng.choice(["", "!", "}", "\\", " x"])
+        with at_most(1):
+            assert same_answer(text, rng.choice(["5", "x^2", "ABC", r"5\text{ cm}", "(1,2)", "H_2O"])) in (True, False)
+
+
 SOUND = list(pairs(count=6, seed=11))
 
 

@@ -208,7 +208,7 @@ def _folded(word: str) -> str:
     return word.casefold() if shaped and vowels and not consecutive else word
 
 
-_CHEMICAL = re.compile(r"(?:\d*(?:[A-Z][a-z]?|\(|\))_?\{?\d*\}? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
+_CHEMICAL = re.compile(r"\d*(?:(?:[A-Z][a-z]?|[()])(?:_\{\d+\}|\d+)? ?)+(?:\^ ?\{[0-9]*[+-]\})?")  # H_2O, H2O, CaCO3
 
 
 def same_text(answer: str, gold: str) -> bool:

@@ -238,6 +238,7 @@ _MONEY = re.compile(r"(-?) ?(\\\$|[€£¥₹]|USD|US\\\$|Rs\.?) ?(?=[0-9.]|\\(?
 _START = re.compile(
     r" ?/? ?(?:\\text ?\{|\\frac ?\{ ?\\text|\^\\circ|\\Omega|\\mu|(?<![A-Za-z\\])[^\W\d_]|\\\$|[$¢€£¥₹])"
 )
+_NO_VALUE = re.compile(r"\\text|\^\\circ|\\\$|[$¢€£¥₹\u4e00-\u9fff]")
 _CONSTANT = re.compile(r"(?:[-+0-9.,/*^!(){} ]|\\(?:frac|sqrt|pi|cdot|times)(?![a-z]))+")
 _LETTER = re.compile(r" ?(?:[mghsLl]|m\^\{[23]\}|m ?/ ?s(?:\^\{2\})?|[kc]?m ?/ ?(?:s|h|min))")  # dropped unmarked
 
@@ -257,6 +258,8 @@ def quantity(text: str) -> Quantity | None:
         value, rest = text[: start.start()].strip(), text[start.start() :]
         if not value or len(rest) > 80 or any(value.count(a) != value.count(b) for a, b in ("{}", "()")):
             continue
+        if _NO_VALUE.search(value):
+            return None  # 5 m 3 cm, 5°°°
         found = unit(rest.strip())
         if found is None:
             continue
