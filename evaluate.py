@@ -29,7 +29,7 @@ from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import load_trained, read_json, write
-from spark_lib.model.finite import refuse_broken_model
+from spark_lib.model.fit import refuse_unfit
 from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
@@ -94,7 +94,8 @@ def fingerprint(model) -> str:
 
 def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
     """All that the predictions depend on."""
-    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)))
+    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)),
+                   *p.context, *p.also)
                   for name, problems in sets.items() for p in problems])
     names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
     return {
@@ -137,7 +138,7 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
-    refuse_broken_model(model, tokenizer, target)
+    refuse_unfit(model, tokenizer, target, together=bool({"judge", "reflect"} & set(settings.parts)))
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
@@ -149,7 +150,7 @@ def evaluate(
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
         at = dataclasses.replace(config, temperature=temperature)
         sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
-        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part)
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})

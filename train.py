@@ -19,7 +19,8 @@ from spark_lib.evaluation import skills
 from spark_lib.help import asked_for
 from spark_lib.loss import joint_loss, micro_batches, rows_of_demonstrations, rows_of_groups
 from spark_lib.model.checkpoints import save_merged, warm_base
-from spark_lib.model.finite import Guard, refuse_broken_model
+from spark_lib.model.finite import Guard
+from spark_lib.model.fit import refuse_unfit
 from spark_lib.model.lean import keep_freed_memory, lean_lora
 from spark_lib.model.load import load_model
 from spark_lib.model.memory import card_bytes, halves, plan, until_it_fits
@@ -86,7 +87,7 @@ class Spark:
         self.model = self.frozen = self.optimizer = self.guard = self.roll = None  # first let go of those that are
         config, accelerator = self.config, self.accelerator
         self.model, self.tokenizer = load_model(replace(config, model=base), accelerator.device)
-        refuse_broken_model(self.model, self.tokenizer, base)
+        refuse_unfit(self.model, self.tokenizer, base)
         lean_lora(self.model)
         self.frozen = frozen_start(self.model, config)
         self.optimizer = make_optimizer(config, trainable(self.model))
@@ -109,7 +110,7 @@ class Spark:
         targets = [text.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
         shown = [encode(model, self.tokenizer, problem) for problem in demonstrations]
         triples = [(ids, target + [text.eos_token_id], seen) for (ids, seen), target in zip(shown, targets)]
-        rows += rows_of_demonstrations(triples, config.weights.imitation)
+        rows += rows_of_demonstrations(self.roll.room.taken(triples), config.weights.imitation)
         if not self.guard.begin(step) or not rows:
             return {"update/rows": len(rows)} | self.guard.measured()
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
@@ -195,6 +196,7 @@ def main(argv: list[str]) -> None:
     heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
     made = lessons(config, heldout) if config.warmup.data and not warm_base(config.resume) else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
+    data, heldout = spark.roll.room.fitting(data, heldout)
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")

@@ -264,6 +264,7 @@ class Run:
         self.append("timings", {"step": step} | seconds | speed)
         for kind, group in {group[0].problem.kind: group for group in reversed(groups)}.items():
             shown = {"prompt": group[0].problem.prompt, "answer": group[0].problem.answer}
+            shown |= {"context": group[0].problem.context} if group[0].problem.context else {}
             responses = [{"text": r.text, "reward": r.reward, "finished": r.finished} for r in group]
             self.append("samples", {"step": step, "kind": kind} | shown | {"responses": responses})
         for row in skipped:

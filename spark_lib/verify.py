@@ -44,9 +44,9 @@ def extract_boxed(text: str) -> str | None:
 
 
 def verify(text: str, problem: Problem) -> bool:
-    """Whether the last balanced box of `text` holds the answer of `problem`. No text makes it raise."""
+    """Whether the last balanced box of `text` holds an answer of `problem`. No text makes it raise."""
     box = extract_boxed(text) if isinstance(text, str) else None
-    return box is not None and same_answer(box, problem.answer, problem)
+    return box is not None and any(same_answer(box, gold, problem) for gold in (problem.answer, *problem.also))
 
 
 def verify_many(texts: list[str], problems: list[Problem]) -> list[bool]:

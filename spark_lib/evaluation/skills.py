@@ -23,7 +23,7 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
     """Held-out judge problems, as many of each kind as there are problems, about answers of the present model.
 
     Made once, by the model before training, and kept as plain rows: before and after are asked the same. "problem" is
-    the place of the one that they are about, whose images they show.
+    the place of the one that they are about, whose images and context they show.
     """
     groups = roll(problems, PER_PROBLEM, "candidates") if problems else []
     rng = seeds.rng(config.seed, "judge set")
@@ -34,14 +34,19 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
              "problem": place[id(p.meta["candidates"][0])]} for p in made]
 
 
+def judge_problem(row: dict, source: Problem) -> Problem:
+    """The problem of a row of the judge set; source: the one that it is about."""
+    return Problem(row["prompt"], row["answer"], row["kind"], source.image, tuple(row["choices"]),
+                   context=source.context, also=source.also if row["kind"] == "reflect" else ())
+
+
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
     """{"skills": the figures above as fractions (None where there was nothing to measure), "marks": by skill, whether
     each held-out problem was right (1 or 0), so that two runs can be compared problem by problem, "examples": some
     problems with everything that was said about them}. Without problems, {"skills": None, "marks": {}, …}."""
     if not problems:
         return {"skills": None, "marks": {}, "examples": []}
-    judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
-              for row in judge_rows]
+    judged = [judge_problem(row, problems[row["problem"]]) for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
     view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
     history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
@@ -83,7 +88,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
         told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
     first = turns[0].problem
     pictures = [vision.thumbnail(image) for image in vision.images_of(first)]
-    return {"question": first.meta["question"], "answer": first.answer, "turns": told, "pictures": pictures}
+    question = "\n".join([*(f"{role}: {text}" for role, text in first.context), first.meta["question"]])
+    return {"question": question, "answer": first.answer, "turns": told, "pictures": pictures}
 
 
 def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:
