@@ -86,25 +86,25 @@ def assert_same_state(ours: tuple, theirs: tuple) -> None:
         assert all(torch.equal(ours[1]["state"][i][key], value) for key, value in state.items())
 
 
-def break_losses(monkeypatch, which, value: float, gradient: bool = False) -> None:
-    """The losses of the micro-batches `which(count from 0)` are not finite any more, or only their gradients."""
+def break_losses(monkeypatch, which, value: float, what: str = "both") -> None:
+    """The losses of the micro-batches `which(count from 0)` are not finite any more, or their gradients, or both."""
     loss_of, count = train.joint_loss, iter(range(10**6))
 
     def broken(*args):
         loss, metrics = loss_of(*args)
         if which(next(count)):
-            if gradient:
+            if what == "gradient":
                 loss.register_hook(lambda grad: grad * value)
             else:
-                loss = loss * value
+                loss = loss * value if what == "both" else loss + value
         return loss, metrics
 
     monkeypatch.setattr(train, "joint_loss", broken)
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITE, -INFINITE])
-@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
-def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, gradient):
+@pytest.mark.parametrize("what", ["loss", "gradient", "both"])
+def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, what):
     """One NaN gradient made the norm NaN, clipping every gradient, the optimiser every weight: 28 of 28 tensors. Now
     the step leaves no trace: what is learned next is what would have been learned without it."""
     spark.put_back()
@@ -113,7 +113,7 @@ def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, gr
     spark.put_back()
     before = snapshot(spark)
     with monkeypatch.context() as patch:
-        break_losses(patch, lambda count: True, value, gradient)
+        break_losses(patch, lambda count: True, value, what)
         learned = spark.update(spark.groups[:2], [], "broken")
     assert_same_state(snapshot(spark), before)
     assert learned["update/rows"] == 2 and learned["update/skipped"] == 1

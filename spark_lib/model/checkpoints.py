@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import struct
 from pathlib import Path
 
 import torch
@@ -22,7 +23,9 @@ from spark_lib.model.weights import dense_weight, is_quantised
 
 ADAPTER = Path("adapter") / "adapter_model.safetensors"
 MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}  # as torch and bitsandbytes call them
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
+# What reading a damaged file ends in; torch's unpickler, following bytes that mean nothing, in almost anything.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, AttributeError, AssertionError,
+              ArithmeticError, struct.error, pickle.UnpicklingError, SafetensorError)
 
 
 def write(path: Path, text: str) -> None:
