@@ -5,7 +5,8 @@ model's own answers: solving (greedy, and with several samples), judging (right 
 what judging and reflecting gain at test time for the tokens that they cost. docs/metrics.md defines every figure.
 
     <run>/eval-<name>/       for a model that is no run: runs/eval-<model>-<name>/
-        results.json  report.md  *.png  predictions.jsonl (every prompt and response)  settings.json
+        results.json  report.md  *.png  report.html (the figures, each with what was said behind it)
+        predictions.jsonl (every prompt and response)  settings.json
 
 The same command goes on where it was stopped. Other settings, or other weights, get a folder of their own.
 """
@@ -37,6 +38,8 @@ from spark_lib.rewards import load_rule
 from spark_lib.run import Clock
 from spark_lib.sampling.roll import Sampler
 from spark_lib.stopping import run_script
+from spark_lib.view import write_page
+from spark_lib.view.rows import keep_pictures
 
 Sets = dict[str, list[Problem]]  # the problems by the name of their data or benchmark
 
@@ -166,6 +169,8 @@ def evaluate(
         figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
         if len(said) > 1:
             figures["seeds"] = {seed: assessment.figures(one, right_at) for seed, one in zip(settings.seeds, said)}
+        done.tallies[name] = assessment.tallies(said, right_at)
+        figures["intervals"] = {what: metrics.bootstrap(tally) for what, tally in done.tallies[name].items()}
         if from_table:
             # An answer that was cut off counts as none, here as everywhere.
             texts = [answer.text if answer.finished else "" for answer in said[0].answers]
@@ -173,7 +178,6 @@ def evaluate(
             done.results.setdefault("benchmarks", {})[name] = figures
         else:
             done.results |= figures
-        done.tallies[name] = assessment.tallies(said, right_at)
         done.stories[name] = examples(said[0].turns, right_at)
     if len(scores := [one["score"]["accuracy"] for one in done.results.get("benchmarks", {}).values()]) > 1:
         done.results["average"] = metrics.mean(scores)
@@ -213,7 +217,8 @@ def main(argv: list[str]) -> None:
         done.results["notes"] = notes
         write(done.folder / "results.json", json.dumps(done.results, indent=1))
         text = report.write_report(done.folder, settings, done, differences)
-        print(f"{text}\nreport: {done.folder}/report.md")
+        keep_pictures(done.folder, [problem for problems in sets.values() for problem in problems])
+        print(f"{text}\nreport: {done.folder}/report.md, and to be opened in a browser: {write_page(done.folder)}")
 
 
 if __name__ == "__main__":

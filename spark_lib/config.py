@@ -177,6 +177,7 @@ class Config:
     plan: bool = key(False, "only print the GPU memory that the run will need, in parts")
     card: str | None = key(None, "memory of the GPU to plan for, e.g. 24GB; null: the one that is here")
     eval: Eval = key(Eval, "")
+    record: int = key(1, "keep every response of every k-th step, for report.html and docs/record.md; 0: of none", 0)
     log_with: str | None = key(None, "experiment tracker, if its package is installed",
                                choices=(None, "tensorboard", "wandb", "trackio"))
 

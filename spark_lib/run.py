@@ -1,10 +1,11 @@
 """A run's folder and its course: steps, metrics, seconds by phase, stopping and going on.
 
-    runs/<name>/  config.yaml · metrics.jsonl (a line per step) · timings.jsonl (the same, in seconds) · samples.jsonl
-                  judge_set.json · before.json · after.json · checkpoint-<step>/ · summary.json · report.md, .png
+    runs/<name>/  config.yaml · metrics.jsonl (a line per step) · timings.jsonl (the same, in seconds)
+                  rollouts.jsonl.gz (all that was said) · judge_set.json · before.json · after.json
+                  checkpoint-<step>/ · summary.json · report.md, .png, .html
                   where there were any: skipped.jsonl (steps that were not finite) · changes.jsonl (keys, on resuming)
 
-metrics.jsonl and samples.jsonl hold nothing that depends on the clock, so that a resumed run writes the same bytes.
+metrics.jsonl and rollouts.jsonl.gz hold nothing that depends on the clock, so that a resumed run writes the same bytes.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from spark_lib.config import ConfigError
 from spark_lib.model.checkpoints import (
     checkpoints,
     flush,
+    how_to_use,
     read_json,
     save_checkpoint,
     warm_base,
@@ -30,8 +32,11 @@ from spark_lib.problem import KINDS
 from spark_lib.resuming import changes, last_state, record_changes, tidy, write_config
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
+from spark_lib.view import record
+from spark_lib.view.page import write_run
+from spark_lib.view.rows import speller, step_row
 
-LOGS = ("metrics", "timings", "samples", "skipped")
+LOGS = ("metrics", "timings", "skipped")
 
 
 class Clock:
@@ -131,6 +136,7 @@ class Run:
         self.stop = stopping.Stop(alone=accelerator.num_processes == 1)
         self.warming = bool(config.warmup.data) and not warm_base(config.resume)  # until the warmed model is in place
         self.warned: set[str] = set()
+        self.spell = speller(spark.tokenizer)
         changed = changes(config)
         if self.main and not config.resume:
             write_config(self.folder, config)
@@ -211,6 +217,7 @@ class Run:
                     write(path, "".join(json.dumps(row) + "\n" for row in rows))
                 else:
                     path.unlink(missing_ok=True)
+            record.cut(self.folder / record.NAME, before_step=self.done)
             if self.finished:
                 self.say(f"this run is at its end after {self.done} steps; a larger max_steps goes on with it")
             if self.steps_left:
@@ -233,7 +240,7 @@ class Run:
         return min(1.0, max(self.done / self.config.max_steps, self.sampled_tokens / limit))
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
-        """Count the step as done and write its metrics, seconds and one sample of each kind."""
+        """Count the step as done and write its metrics, its seconds and all that was said."""
         tokens = sum(len(r.response_ids) for group in groups for r in group) + self.spark.roll.unlogged
         self.spark.roll.unlogged = 0
         self.sampled_tokens += tokens
@@ -262,11 +269,9 @@ class Run:
         speed = {"tokens_per_second": tokens / seconds["sample"]}
         self.append("metrics", {"step": step} | metrics)
         self.append("timings", {"step": step} | seconds | speed)
-        for kind, group in {group[0].problem.kind: group for group in reversed(groups)}.items():
-            shown = {"prompt": group[0].problem.prompt, "answer": group[0].problem.answer}
-            shown |= {"context": group[0].problem.context} if group[0].problem.context else {}
-            responses = [{"text": r.text, "reward": r.reward, "finished": r.finished} for r in group]
-            self.append("samples", {"step": step, "kind": kind} | shown | {"responses": responses})
+        if self.config.record and step % self.config.record == 0:
+            with self.clock("record"):
+                record.append(self.folder / record.NAME, step_row(step, groups, self.config, self.spell))
         for row in skipped:
             self.append("skipped", {"step": step} | row)
             self.say(f"note: step {step} changes nothing, as its loss is {row['loss']} and its gradient's norm "
@@ -300,7 +305,7 @@ class Run:
         if self.skipped and self.steps_left and not self.stopping:
             return  # nothing was learned since the one before, and a checkpoint more takes the oldest away
         if self.main and not (self.folder / f"checkpoint-{self.done}").exists():
-            for path in self.folder.glob("*.jsonl"):  # the lines of the steps before it
+            for path in self.folder.glob("*.jsonl*"):  # the lines of the steps before it
                 flush(path)
             base = {"model": self.config.model, "quantization": self.config.quantization}
             state = base | {"sampled_tokens": self.sampled_tokens, "seconds": self.clock.seconds}
@@ -308,7 +313,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def finish(self, before: dict, after: dict) -> None:
-        """Write summary.json, report.md and report.png, and print the table."""
+        """Write summary.json, report.md, report.png and report.html, and print the table."""
         if not self.main:
             return
         seconds = dict(self.clock.seconds) | {"total": sum(self.clock.seconds.values())}
@@ -319,10 +324,11 @@ class Run:
         write(self.folder / "after.json", json.dumps(after, indent=1))
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}
         report.write_report(self.folder, self.config, summary, read_lines(self.folder / "metrics.jsonl"), examples)
+        write_run(self.folder, summary)
         write(self.folder / "summary.json", json.dumps(summary, indent=1))  # last: with it the run is at its end
         if after["skills"]:
             story = report.transcript(after["examples"][0])
             self.say("\n".join(["", *filter(None, story), ""]))
             self.say(report.table({"before": before["skills"], "after": after["skills"]}))
         self.say(report.spent(summary))
-        self.say(report.how_to_use(self.folder, self.config))
+        self.say(how_to_use(self.folder, self.config))

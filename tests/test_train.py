@@ -58,7 +58,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
-    for name in ("metrics.jsonl", "samples.jsonl", "before.json", "after.json", "judge_set.json"):
+    for name in ("metrics.jsonl", "rollouts.jsonl.gz", "before.json", "after.json", "judge_set.json"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     assert adapter(run) == adapter(whole)
 

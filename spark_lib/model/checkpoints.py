@@ -16,10 +16,10 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from spark_lib.config import ConfigError
+from spark_lib.config import Config, ConfigError
 from spark_lib.model.finite import refuse, state_tensors
-from spark_lib.model.load import load_base, peft_warnings
-from spark_lib.model.vision import MOST_PIXELS
+from spark_lib.model.load import STARTER, STARTER_VL, load_base, peft_warnings, shape_of
+from spark_lib.model.vision import MOST_PIXELS, sees_images
 from spark_lib.model.weights import dense_weight, is_quantised
 
 ADAPTER = Path("adapter") / "adapter_model.safetensors"
@@ -260,3 +260,32 @@ def dense_state(base) -> dict[str, torch.Tensor]:
         for key, tensor in tensors.items():
             state.setdefault(f"{own}.{key}".lstrip("."), tensor.detach().cpu())
     return state
+
+
+def how_to_use(folder: Path, config: Config) -> str:
+    """Where the report is, and the Python that loads the result without this kit."""
+    newest = last_checkpoint(folder)
+    built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
+    source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
+    options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
+               "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
+                      "bnb_4bit_use_double_quant=True)"}[config.quantization]
+    if source.endswith(".gguf"):
+        options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
+        source = str(Path(source).parent)
+    auto, reader = "AutoModelForCausalLM", "AutoTokenizer"
+    if sees_images(shape_of(config.model)):
+        auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
+    classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
+    result = newest / ("adapter" if config.lora else "model")
+    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
+             f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained('{result}')"]
+    if config.lora:
+        lines += ["from peft import PeftModel",
+                  f"model = {auto}.from_pretrained('{source}'{options})",
+                  f"model = PeftModel.from_pretrained(model, '{result}')"]
+    else:
+        lines += [f"model = {auto}.from_pretrained('{result}')"]
+    head = (f"report: {folder}/report.html, to be opened in a browser; {folder}/report.md, {folder}/report.png\n"
+            "load the result with transformers and peft:")
+    return "\n    ".join([head, *lines])

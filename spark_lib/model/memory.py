@@ -15,7 +15,6 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
-from tqdm.auto import tqdm
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -25,6 +24,7 @@ from transformers import (
 )
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.loss import Row
 from spark_lib.model.kinds import refuse_kind
@@ -54,7 +54,7 @@ def until_it_fits(attempt, halve):
             return attempt()
         except torch.OutOfMemoryError:
             pass  # not in here: the error holds the frames that hold the tensors
-        tqdm.write(f"note: out of GPU memory; {halve()}, and the step is repeated")
+        progress.say(f"note: out of GPU memory; {halve()}, and the step is repeated")
         gc.collect()
         torch.cuda.empty_cache()
 

@@ -8,9 +8,8 @@ import io
 import math
 
 from PIL import Image
-from tqdm.auto import tqdm
 
-from spark_lib import prompts, seeds
+from spark_lib import progress, prompts, seeds
 from spark_lib.config import Config, ConfigError
 from spark_lib.model.kinds import positions_of
 from spark_lib.model.vision import image_size, images_of, text_tokenizer
@@ -66,7 +65,7 @@ class Room:
                 raise ConfigError(f"too_long: {lost} of {len(problems)} prompts leave {self.limits}")
             before, self.left_out = self.left_out, self.left_out + lost
             if self.left_out.bit_length() > before.bit_length():
-                tqdm.write(f"note: {self.left_out} prompts so far were not asked, as they leave {self.limits}")
+                progress.say(f"note: {self.left_out} prompts so far were not asked, as they leave {self.limits}")
         return places
 
     @property
@@ -90,7 +89,7 @@ class Room:
                 remedy = " or set too_long=drop, which leaves them out" * bool(kept)
                 if self.config.too_long == "refuse" or not kept:
                     raise ConfigError(f"data: {lost} of {len(problems)} {name} problems leave {self.limits}{remedy}")
-                tqdm.write(f"note: left out {lost} of {len(problems)} {name} problems, as they leave {self.limits}")
+                progress.say(f"note: left out {lost} of {len(problems)} {name} problems, as they leave {self.limits}")
             found.append(kept)
         self.tell_of_judging(data)
         return found[0], found[1]
@@ -114,4 +113,4 @@ class Room:
         remedy = f"max_new_tokens={most} or recycle.view=answer leaves room" if most else "set recycle.view=answer"
         if self.config.too_long == "refuse":
             raise ConfigError(f"too_long: {text}{remedy}")
-        tqdm.write(f"note: {text}those that are too long are not asked; {remedy}")
+        progress.say(f"note: {text}those that are too long are not asked; {remedy}")

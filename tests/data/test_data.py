@@ -353,12 +353,12 @@ def test_many_bad_answers_stop_the_run(write, bad, stops):
 
 
 def test_loading_is_quick(write):
-    """Guards 40,000 rows in seconds: no answer goes through math-verify, however it looks."""
+    """Guards 40,000 rows in seconds: no answer goes to the verifier's worker, however it looks."""
     forms = ("{}", "\\frac{{{}}}{{7}}", "x^2+{}x-1", "\\text{{about {}}}", "x \\in [{}, \\infty)")
     file = write("a.jsonl", [{"problem": f"What is {i}?", "answer": forms[i % 5].format(i)} for i in range(4000)])
     start = time.process_time()
     load_problems(file)
-    assert time.process_time() - start < 3  # 0.3 s; math-verify would need a minute
+    assert time.process_time() - start < 3  # 0.3 s; the worker would need a minute
 
 
 def test_options_and_fields_are_refused_where_they_mean_nothing(write):

@@ -147,7 +147,7 @@ def whole(tmp_path_factory) -> tuple[Path, str]:
 
 
 def files(run: Path) -> dict[str, bytes]:
-    names = ("metrics.jsonl", "samples.jsonl", "before.json", "after.json", "judge_set.json",
+    names = ("metrics.jsonl", "rollouts.jsonl.gz", "before.json", "after.json", "judge_set.json",
              "checkpoint-2/adapter/adapter_model.safetensors")
     return {name: (run / name).read_bytes() for name in names}
 
