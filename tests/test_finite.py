@@ -17,7 +17,14 @@ from same_run import differences
 import train
 from evaluate import main as evaluate
 from spark_lib.config import ConfigError, load_config
-from spark_lib.model.checkpoints import ADAPTER, checkpoints, load_checkpoint, load_trained, save_checkpoint, save_merged
+from spark_lib.model.checkpoints import (
+    ADAPTER,
+    checkpoints,
+    load_checkpoint,
+    load_trained,
+    save_checkpoint,
+    save_merged,
+)
 from spark_lib.model.finite import MOST_SKIPPED, NotFinite, is_finite, refuse_broken_model
 from spark_lib.model.weights import trainable
 from spark_lib.resuming import last_state
