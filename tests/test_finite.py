@@ -17,7 +17,14 @@ from same_run import differences
 import train
 from evaluate import main as evaluate
 from spark_lib.config import ConfigError, load_config
-from spark_lib.model.checkpoints import ADAPTER, checkpoints, load_trained, save_checkpoint, save_merged
+from spark_lib.model.checkpoints import (
+    ADAPTER,
+    checkpoints,
+    load_checkpoint,
+    load_trained,
+    save_checkpoint,
+    save_merged,
+)
 from spark_lib.model.finite import MOST_SKIPPED, NotFinite, is_finite, refuse_broken_model
 from spark_lib.model.weights import trainable
 from spark_lib.resuming import last_state
@@ -418,6 +425,26 @@ def test_damaged_checkpoints_end_well_or_in_one_line(spark, tmp_path):
     """Adapters and checkpoints with missing, damaged or swapped files: never a traceback."""
     seen = fuzz_checkpoints(spark, tmp_path, 12, seed=0)
     assert seen["from the one before"] and seen["refused"]
+
+
+def test_one_flipped_bit_of_the_optimiser_is_noticed(spark, tmp_path):
+    """torch reads past a wrong checksum: IndexError and AssertionError out of its unpickler, or other moments."""
+    spark.put_back()
+    state = {"sampled_tokens": 1, "seconds": {}, "model": "starter", "quantization": "none"}
+    folder, rng, refused = save_checkpoint(tmp_path, 1, spark, state), random.Random(0), 0
+    data, before = (folder / "optimizer.pt").read_bytes(), snapshot(spark)
+    for i in range(60):
+        place = rng.randrange(3000 if i % 2 else len(data))  # the pickle stands at the beginning
+        flipped = data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
+        (folder / "optimizer.pt").write_bytes(flipped)
+        try:
+            load_checkpoint(folder, spark.model, spark.optimizer)
+            assert_same_state(snapshot(spark), before)  # the bit was padding
+        except ConfigError as error:
+            assert "optimizer.pt" in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 30
+    spark.put_back()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ ADAPTER = Path("adapter") / "adapter_model.safetensors"
 MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}  # as torch and bitsandbytes call them
 # What reading a damaged file ends in; torch's unpickler, following bytes that mean nothing, in almost anything.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, AttributeError, AssertionError,
-              ArithmeticError, struct.error, pickle.UnpicklingError, SafetensorError)
+              ArithmeticError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError)
 
 
 def write(path: Path, text: str) -> None:
@@ -133,6 +134,9 @@ def load_checkpoint(checkpoint: Path, model, optimizer) -> dict:
     else:
         model.load_state_dict(read_model(checkpoint, model))
     try:
+        with zipfile.ZipFile(checkpoint / "optimizer.pt") as parts:
+            if damaged := parts.testzip():  # by its checksum, at which torch does not look
+                raise ValueError(f"{damaged} in it is not what was written")
         saved = torch.load(checkpoint / "optimizer.pt", weights_only=True)
         optimizer.load_state_dict(saved)
     except UNREADABLE as error:
