@@ -1,26 +1,17 @@
-"""The verifier's rules, as a table of answers, and what a hostile or unlucky answer must not do to it.
+"""The verifier's rules, as tables of answers; test_verify_kinds.py has one for each kind of mistake.
 
 Nothing here needs a model. Each docstring tells the bug that its test guards against.
 """
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import contextmanager
+import json
 from pathlib import Path
 
 import pytest
 
-from spark_lib import equivalence
-from spark_lib import verify as verifier
 from spark_lib.problem import Problem
-from spark_lib.verify import extract_boxed, same_answer, verify, verify_many
+from spark_lib.verify import extract_boxed, same_answer, verify
 
-ROOT = Path(__file__).parents[1]
-TOWER = "9^{9^{9^9}}"
+CASES = [json.loads(line) for line in (Path(__file__).parent / "fixtures" / "verify.jsonl").read_text().splitlines()]
 
 # (answer, reference, whether they are the same)
 ROWS = [
@@ -206,19 +197,6 @@ BOXES = [
 ]
 
 
-@contextmanager
-def at_most(seconds: float):
-    """Fails if the block takes longer, stretched by how much longer this machine takes now than an idle one."""
-    wall, cpu = time.monotonic(), time.process_time()
-    while time.process_time() - cpu < 0.05:
-        pass
-    started = time.monotonic()
-    stretch = (started - wall) / 0.05
-    yield
-    elapsed = time.monotonic() - started
-    assert elapsed < seconds * max(1, stretch), f"{elapsed:.2f} s, on a machine {stretch:.1f} times slower than idle"
-
-
 def solve(reference: str, **fields) -> Problem:
     return Problem("", reference, **fields)
 
@@ -228,6 +206,13 @@ def test_table_of_answers(answer: str, reference: str, same: bool) -> None:
     """Each row was read wrongly by some verifier: anagrams, units in golds, tiny constants, lost signs, …"""
     assert same_answer(answer, reference) is same
     assert verify(f"so \\boxed{{{answer}}}.", solve(reference)) is same
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['text'][:40]} for {case['gold'][:30]}")
+def test_cases_of_public_bug_reports(case: dict) -> None:
+    """Letters of the other case, letters as units, tiny values, words behind numbers: 124 of these came out wrong."""
+    problem = solve(case["gold"], choices=tuple(case["choices"]))
+    assert verify(case["text"], problem) is case["right"]
 
 
 def test_gold_answers_confirm_themselves() -> None:
@@ -315,226 +300,29 @@ def test_choices_by_letter_or_by_text() -> None:
     assert not verify(r"\boxed{B}", solve("A", choices=("B", "A")))
 
 
-MB = 10**6
-HOSTILE = {
-    "no text": None,
-    "bytes": b"\\boxed{3}",
-    "open braces": "\\boxed{" + "{" * MB,
-    "open boxes": "\\boxed{" * (MB // 7),
-    "nested boxes": "\\boxed{" * (MB // 8) + "3" + "}" * (MB // 8),
-    "boxed without braces": "\\boxed" * (MB // 6),
-    "boxed and spaces": "\\boxed" + " " * MB,
-    "backslashes": "\\boxed{" + "\\" * MB,
-    "closing braces": "\\boxed{3}" + "}" * MB + "\\boxed{",
-    "digits": "\\boxed{" + "9" * MB + "}",
-    "digits, short": "\\boxed{" + "9" * 999 + "}",
-    "huge exponent": "\\boxed{1e999999999}",
-    "huge power of ten": "\\boxed{10^{999999999}}",
-    "texts": "\\boxed{1" + r" \text{a}" * 100 + "!}",
-    "blank texts": "\\boxed{1" + r"\text{ }" * 120 + "!}",
-    "words": "\\boxed{1" + " abcd" * 50 + "!}",
-    "nested brackets": "\\boxed{" + "(" * 200 + "3" + ")" * 200 + "x}",
-    "NULs": "\\boxed{\x003\x00}",
-    "a lone surrogate": "\\boxed{\ud800}",
-    "other scripts' digits": "\\boxed{٣}",
-    "control characters": "\\boxed{3\x1b[2J\r\n\x08}",
-    "code": "\\boxed{__import__('os').abort()}",
-    "commands": r"\boxed{\input{/etc/passwd}\write18{id}}",
-}
+def test_an_option_that_reads_like_another_without_its_unit() -> None:
+    """Both 5 and 5 cm were 5, so that neither option could be told by its text; 8 and 8.0 cannot be told."""
+    problem = solve("B", choices=("5", "5 cm", "5 m", "8", "8.0"))
+    for answer in ("5 cm", r"5\text{ cm}", "B. 5 cm", r"\textbf{(B)}\ 5\text{ cm}", r"\textbf{\text{(B)}}", "{B}"):
+        assert verify(f"\\boxed{{{answer}}}", problem), answer
+    for answer in ("5", "5 m", "B. 5 m", "A. 5 cm", "50 mm or 5 cm", "not B"):
+        assert not verify(f"\\boxed{{{answer}}}", problem), answer
+    assert verify(r"\boxed{5}", solve("A", choices=problem.choices))
+    assert not verify(r"\boxed{8}", solve("D", choices=problem.choices))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_wrong_and_cheap(name: str) -> None:
-    """Quadratic searches for braces, int() of a million digits, recursion, patterns that backtrack."""
-    same_answer("2(x+1)", "2x+2")  # starts the worker, which is no text's fault
-    with at_most(2):
-        assert not verify(HOSTILE[name], solve("3.5"))
-
-
-def test_long_answers_count_only_if_identical() -> None:
-    """The length cap must not mark a long gold answer's own text wrong."""
-    long = "x+" * 1000 + "1"
-    assert verify(f"\\boxed{{{long}}}", solve(long))
-    assert not verify(f"\\boxed{{{long}+1}}", solve(long))
-
-
-def test_power_towers_are_killed_and_paid_for_once() -> None:
-    """SymPy computes the tower in one C call, which no signal handler and no exception ends."""
-    same_answer("6(x+1)", "6x+6")
-    with at_most(2):
-        assert not verify(f"\\boxed{{{TOWER}}}", solve("5"))
-    with at_most(0.5):  # the same text is not paid for again
-        assert not any(verify_many([f"\\boxed{{{TOWER}}}"] * 64, [solve("5")] * 64))
-    with at_most(0.5):  # the next answer gets a new worker, without a new start of SymPy
-        assert same_answer("7(x+1)", "7x+7")
-
-
-def test_batch_equals_one_by_one() -> None:
-    """A time limit for a whole batch, or a worker that dies with a neighbour's answer, changes verdicts."""
-    rows = [*ROWS[::3], (f"{TOWER}+2", "5", False), ("(y+1)^2", "y^2+2y+1", True)]
-    texts = [rf"\boxed{{{answer}}}" for answer, _, _ in rows]
-    problems = [solve(reference) for _, reference, _ in rows]
-    alone = [verify(text, problem) for text, problem in zip(texts, problems, strict=True)]
-    verifier._same.cache_clear()
-    assert verify_many(texts[::-1], problems[::-1]) == alone[::-1]
-    assert alone == [same for _, _, same in rows]
-    with pytest.raises(ValueError):
-        verify_many(["", ""], [solve("3")])
-
-
-def test_a_hostile_answer_does_not_hold_up_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after another, each cost its time limit while everyone else's answers waited."""
-    usual = {f"{n}(x+1)" for n in range(60, 80)}
-    left, all_answered = set(usual), threading.Event()
-
-    def equivalent(reference: str, answer: str) -> bool:
-        if answer not in usual:
-            return not all_answered.wait(10)  # hangs for as long as any neighbour waits
-        left.remove(answer)
-        if not left:
-            all_answered.set()
-        return True
-
-    monkeypatch.setattr(equivalence.WORKER, "equivalent", equivalent)
-    texts = [f"\\boxed{{{answer}}}" for answer in [TOWER + "+3", *usual]]
-    assert verify_many(texts, [solve("2x")] * len(texts)) == [False] + [True] * len(usual)
-
-
-def test_hostile_answers_run_side_by_side() -> None:
-    """Each cost a new start of SymPy as well, which takes longer than the limit itself."""
-    hostile = [f"\\boxed{{{TOWER}+{n}}}" for n in range(2 * equivalence.WORKERS)]
-    same_answer("8(x+1)", "8x+8")
-    with at_most(2 * equivalence.WORKERS):
-        assert not any(verify_many(hostile, [solve("5")] * len(hostile)))
-
-
-def test_a_slow_start_costs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a cold disk SymPy takes seconds to import; counted as answering, that made the first wrong."""
-    slow = f"import time\nwhile time.process_time() < {2 * equivalence.CPU_SECONDS}: pass"
-    start_with(monkeypatch, tmp_path, slow)
-    assert same_answer(r"\sin^2 z + \cos^2 z", "1")
-
-
-def start_with(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
-    """The next answer is the first that math-verify is asked, and importing math-verify first runs `code`."""
-    import math_verify
-
-    (folder / "math_verify").mkdir()
-    real = f"__path__ = [{os.path.dirname(math_verify.__file__)!r}]\n"
-    (folder / "math_verify" / "__init__.py").write_text(real + code)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(equivalence, "WORKER", equivalence.Workers())
-
-
-def test_works_off_the_main_thread() -> None:
-    """math-verify's own limits raise in any other thread, and all rewards were 0 (verl #5635)."""
-    pairs = [(f"{n}(x+1)", f"{n}x+{n + wrong}", not wrong) for n in range(20, 25) for wrong in (0, 1)]
-    found = {}
-
-    def ask(answer: str, reference: str) -> None:
-        found[reference] = verify(f"\\boxed{{{answer}}}", solve(reference))
-
-    threads = [threading.Thread(target=ask, args=pair[:2]) for pair in pairs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {reference: same for _, reference, same in pairs}
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True).stdout.split()))
-
-
-@pytest.mark.parametrize("victim", ["a child between answers", "a child during an answer", "all"])
-def test_a_killed_worker_is_replaced(victim: str, monkeypatch) -> None:
-    """The system kills processes when memory is short. That is no verdict: the answer is asked again."""
-    monkeypatch.setattr(equivalence, "WORKER", equivalence.Workers())  # none that another test left
-    assert same_answer(f"30(x+{len(victim)})", f"30x+30*{len(victim)}")
-    parent = equivalence.WORKER.processes[-1].pid
-    victims = children(parent)
-    assert victims
-    if victim == "a child during an answer":
-        for pid in victims:
-            os.kill(pid, signal.SIGSTOP)  # so that it is surely killed before it answers
-            threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-    else:
-        if victim == "all":
-            os.kill(parent, signal.SIGKILL)
-            equivalence.WORKER.processes[-1].wait()  # or it might fork another child yet
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-    assert same_answer(f"31(x+{len(victim)})", f"31x+31*{len(victim)}")
-    assert (equivalence.WORKER.processes[-1].pid == parent) is (victim != "all"), "a child is replaced by its parent"
-
-
-def test_an_interrupted_answer_leaves_no_reply_behind() -> None:
-    """After Ctrl-C in a notebook the unread reply became the verdict of the next answer."""
-    assert same_answer("40(x+1)", "40x+40")
-    idle = equivalence.WORKER.idle.queue
-
-    class Interrupted:
-        def __init__(self, channel) -> None:
-            self.write, self.flush = channel.write, channel.flush
-
-        def readline(self) -> str:
-            raise KeyboardInterrupt
-
-    idle[-1] = Interrupted(idle[-1])
-    with pytest.raises(KeyboardInterrupt):
-        same_answer("41(x+1)", "41x+41")
-    assert len(idle) == equivalence.WORKERS
-    assert not same_answer("42(x+1)", "42x+41")
-
-
-def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without math-verify every answer would be wrong, and training would go on with rewards of 0."""
-    start_with(monkeypatch, tmp_path, "raise SystemExit(1)")
-    with pytest.raises(RuntimeError, match="did not start"):
-        same_answer("50(x+1)", "50x+50")
-
-
-def test_scripts_without_a_main_guard_forks_and_exits(tmp_path: Path) -> None:
-    """Spawned pools run the script again; a forked child read its parent's replies; workers outlived both."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from spark_lib import verify\n"
-        "pid = lambda: verify.equivalence.WORKER.processes[-1].pid\n"
-        "print('started', verify.same_answer('2(x+1)', '2x+2'), pid(), flush=True)\n"
-        "if not os.fork():\n"
-        "    print('child', verify.same_answer('3(x+1)', '3x+3'), pid(), flush=True)\n"
-        "    os._exit(0)\n"
-        "os.wait()\n"
-        "print('parent', verify.same_answer('4(x+1)', '4x+4'), pid(), flush=True)\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    lines = [line.split() for line in done.stdout.splitlines()]
-    verdicts = [" ".join(line[:2]) for line in lines]
-    assert verdicts == ["started True", "child True", "parent True"], done.stderr
-    assert lines[0][2] == lines[2][2] != lines[1][2]
-    deadline = time.monotonic() + 10
-    while any(_runs(int(line[2])) for line in lines) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(_runs(int(line[2])) for line in lines)
-
-
-def _runs(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
-def test_the_worker_does_not_import_torch() -> None:
-    """Each worker imported PyTorch through problems.py: two more seconds and hundreds of MB each."""
-    code = "import sys, spark_lib.equivalence; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_thousands_of_plain_numbers_per_second() -> None:
-    """A verifier that sends every number through SymPy, or starts a process each, is slower than sampling."""
-    problem = solve("1,234")
-    texts = [f"We add and get \\boxed{{{number}}}." for number in range(2000)]
-    started = time.process_time()  # of this process, as other programs may want the core too
-    assert sum(verify_many(texts, [problem] * len(texts))) == 1
-    assert time.process_time() - started < 1, "0.3 s at most"
+@pytest.mark.parametrize(
+    "text, content",
+    [
+        (r"<think> so \boxed{3} perhaps", None),
+        (r"\boxed{2} <think> or \boxed{3}", "2"),
+        (r"<think> \boxed{3} </think> It is \boxed{4}.", "4"),
+        (r"<think> \boxed{3} </think> So it is 3.", "3"),
+        (r"so \boxed{3} </think> It is \boxed{4}.", "4"),  # the template's own <think> stands in the prompt
+        (r"<think> a </think> \boxed{3} <think> \boxed{4}", "3"),
+        (r"<think> \boxed{3} </think> \boxed{4", "3"),
+    ],
+)
+def test_a_thought_that_has_not_ended_holds_no_answer(text: str, content: str | None) -> None:
+    """A box that stood only inside an unfinished thought was rewarded: the model had not answered yet."""
+    assert extract_boxed(text) == content

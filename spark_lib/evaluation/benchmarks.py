@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spark_lib import equivalence, prompts, seeds
+from spark_lib import prompts, seeds
+from spark_lib.answers import equivalence
 from spark_lib.config import ConfigError
 from spark_lib.evaluation import scoring
 from spark_lib.evaluation.tables import image_of, read_table

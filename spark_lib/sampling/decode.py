@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from spark_lib.model.finite import refuse_broken_draws
 from spark_lib.model.vision import Seen, token_embeddings
 from spark_lib.model.weights import base_of
 
@@ -98,6 +99,7 @@ class Responses:
 
     def drawn(self) -> list[tuple[list[int], list[float]]]:
         """(ids, log-probs) per response."""
+        refuse_broken_draws(self.logprobs[:, : self.limit])
         columns = self.tokens.tolist(), self.logprobs.tolist(), self.lengths.tolist()
         return [(tokens[:length], logprobs[:length]) for tokens, logprobs, length in zip(*columns)]
 
@@ -118,6 +120,7 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tup
         total = cumulative[:, -1:]
         target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
         token = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+        token = token.clamp(max=logits.shape[-1] - 1)  # NaN finds none: its log-prob, NaN too, is refused by decode
     return token, logprobs.gather(1, token[:, None]).squeeze(1)
 
 
