@@ -219,7 +219,7 @@ def test_a_server_that_dies_in_mid_run_and_the_run_that_goes_on(tmp_path, monkey
     with stub(port=server.server_port):
         train.main(["resume=runs/a", "max_steps=2"])
     assert len(open("runs/a/metrics.jsonl").readlines()) == 2
-    train.main(["resume=runs/a", "vllm=null"])
+    train.main(["resume=runs/a", "vllm=null", "max_steps=3"])
     assert len(open("runs/a/metrics.jsonl").readlines()) == 3 and Path("runs/a/checkpoint-3").is_dir()
 
 
