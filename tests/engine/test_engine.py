@@ -65,7 +65,7 @@ def served(request, tmp_path_factory):
     if request.param == "starter":
         words += ["model=starter", "max_new_tokens=64"]
     else:  # it answers hardly a sum rightly, so any rule that parts its responses will do
-        words += [f"model={smollm2()}", "max_new_tokens=16", "group_size=4", f"verifier={folder}/rule.py:score"]
+        words += [f"model={smollm2()}", "max_new_tokens=8", "group_size=4", f"verifier={folder}/rule.py:score"]
     with Server(interpreter(), folder, words) as server:
         yield [*words, f"vllm={server.address}"], server, folder
 
