@@ -5,7 +5,8 @@ model's own answers: solving (greedy, and with several samples), judging (right 
 what judging and reflecting gain at test time for the tokens that they cost. docs/metrics.md defines every figure.
 
     <run>/eval-<name>/       for a model that is no run: runs/eval-<model>-<name>/
-        results.json  report.md  *.png  predictions.jsonl (every prompt and response)  settings.json
+        results.json  report.md  *.png  report.html (the figures, each with what was said behind it)
+        predictions.jsonl (every prompt and response)  settings.json
 
 The same command goes on where it was stopped. Other settings, or other weights, get a folder of their own.
 """
@@ -14,7 +15,6 @@ import dataclasses
 import gc
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,17 @@ from spark_lib.evaluation.settings import Evaluation, load_evaluation
 from spark_lib.evaluation.skills import examples
 from spark_lib.help import asked_for
 from spark_lib.model import vision
-from spark_lib.model.checkpoints import load_trained, write
+from spark_lib.model.checkpoints import load_trained, read_json, write
+from spark_lib.model.fit import refuse_unfit
 from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
 from spark_lib.rewards import load_rule
 from spark_lib.run import Clock
 from spark_lib.sampling.roll import Sampler
+from spark_lib.stopping import run_script
+from spark_lib.view import write_page
+from spark_lib.view.rows import keep_pictures
 
 Sets = dict[str, list[Problem]]  # the problems by the name of their data or benchmark
 
@@ -93,7 +97,8 @@ def fingerprint(model) -> str:
 
 def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
     """All that the predictions depend on."""
-    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)))
+    asked = repr([(name, p.prompt, p.answer, p.choices, *map(vision.content_key, vision.images_of(p)),
+                   *p.context, *p.also)
                   for name, problems in sets.items() for p in problems])
     names = ("parts", "seeds", "samples", "rounds", "accept", "threshold", "early_stop")
     return {
@@ -113,10 +118,10 @@ def folder_of(target: str, name: str, wanted: dict) -> Path:
     while True:
         folder = parent / (stem if number == 1 else f"{stem}-{number}")
         settings = folder / "settings.json"
-        if not folder.exists():
-            folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if all(path.suffix == ".partial" for path in folder.iterdir()):  # new, or a stop left no more than the folder
             write(settings, json.dumps(wanted, indent=1))
-        if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) == wanted:
+        if settings.is_file() and read_json(settings) == wanted:
             return folder
         number += 1
 
@@ -136,6 +141,7 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
+    refuse_unfit(model, tokenizer, target, together=bool({"judge", "reflect"} & set(settings.parts)))
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
     found = [folder_of(target, name, wanted) if accelerator.is_main_process else None]
@@ -147,7 +153,7 @@ def evaluate(
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
         at = dataclasses.replace(config, temperature=temperature)
         sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
-        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part)
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
@@ -163,6 +169,8 @@ def evaluate(
         figures = {"n": len(problems)} | assessment.figures(assessment.together(said), right_at)
         if len(said) > 1:
             figures["seeds"] = {seed: assessment.figures(one, right_at) for seed, one in zip(settings.seeds, said)}
+        done.tallies[name] = assessment.tallies(said, right_at)
+        figures["intervals"] = {what: metrics.bootstrap(tally) for what, tally in done.tallies[name].items()}
         if from_table:
             # An answer that was cut off counts as none, here as everywhere.
             texts = [answer.text if answer.finished else "" for answer in said[0].answers]
@@ -170,7 +178,6 @@ def evaluate(
             done.results.setdefault("benchmarks", {})[name] = figures
         else:
             done.results |= figures
-        done.tallies[name] = assessment.tallies(said, right_at)
         done.stories[name] = examples(said[0].turns, right_at)
     if len(scores := [one["score"]["accuracy"] for one in done.results.get("benchmarks", {}).values()]) > 1:
         done.results["average"] = metrics.mean(scores)
@@ -210,13 +217,9 @@ def main(argv: list[str]) -> None:
         done.results["notes"] = notes
         write(done.folder / "results.json", json.dumps(done.results, indent=1))
         text = report.write_report(done.folder, settings, done, differences)
-        print(f"{text}\nreport: {done.folder}/report.md")
+        keep_pictures(done.folder, [problem for problems in sets.values() for problem in problems])
+        print(f"{text}\nreport: {done.folder}/report.md, and to be opened in a browser: {write_page(done.folder)}")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+    run_script(main)

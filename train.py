@@ -6,7 +6,6 @@ judge and reflection problems, teach the same model to judge and reflect. Each l
 `python train.py resume=runs/<name>` goes on with a stopped run.
 """
 
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -14,12 +13,14 @@ import torch
 from accelerate import Accelerator
 
 from spark_lib import report, seeds
-from spark_lib.config import Config, ConfigError, load_config
+from spark_lib.config import Config, load_config
 from spark_lib.data.load import load_problems, problems_of_step
 from spark_lib.evaluation import skills
 from spark_lib.help import asked_for
 from spark_lib.loss import joint_loss, micro_batches, rows_of_demonstrations, rows_of_groups
 from spark_lib.model.checkpoints import save_merged, warm_base
+from spark_lib.model.finite import Guard
+from spark_lib.model.fit import refuse_unfit
 from spark_lib.model.lean import keep_freed_memory, lean_lora
 from spark_lib.model.load import load_model
 from spark_lib.model.memory import card_bytes, halves, plan, until_it_fits
@@ -29,11 +30,13 @@ from spark_lib.model.vision import text_tokenizer
 from spark_lib.model.weights import compute_dtype, frozen_start, learning, starting_model, trainable
 from spark_lib.problem import Problem
 from spark_lib.recycle import recycle
+from spark_lib.resuming import refuse_changes
 from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode
 from spark_lib.run import Clock, Run
 from spark_lib.sampling.roll import Sampler
 from spark_lib.starters.warmup import lessons, warm_up
+from spark_lib.stopping import run_script
 
 
 def train(spark: "Spark", data: list[Problem], run: Run) -> None:
@@ -81,12 +84,14 @@ class Spark:
 
     def start(self, base: str) -> None:
         """Load the model `base` and begin with a fresh adapter and optimiser."""
-        self.model = self.frozen = self.optimizer = self.roll = None  # first let go of those that there are
+        self.model = self.frozen = self.optimizer = self.guard = self.roll = None  # first let go of those that are
         config, accelerator = self.config, self.accelerator
         self.model, self.tokenizer = load_model(replace(config, model=base), accelerator.device)
+        refuse_unfit(self.model, self.tokenizer, base)
         lean_lora(self.model)
         self.frozen = frozen_start(self.model, config)
         self.optimizer = make_optimizer(config, trainable(self.model))
+        self.guard = Guard(config, trainable(self.model), self.optimizer)
         self.roll = Sampler(self.model, self.tokenizer, config, accelerator, self.rule, self.clock, self.frozen)
 
     def set_learning_rate(self, rate: float) -> None:
@@ -96,7 +101,8 @@ class Spark:
         """One optimiser update (config.updates_per_step of them) on the groups that have something to teach.
 
         Rows are shared out among the processes and gradients summed once at the end, by hand: a process without
-        rows, or with fewer micro-batches, then keeps no other waiting. Returns what was measured on the way.
+        rows, or with fewer micro-batches, then keeps no other waiting. A step whose loss or gradient is not finite
+        changes nothing (model/finite.py). Returns what was measured on the way.
         """
         config, model, accelerator = self.config, self.model, self.accelerator
         rows = rows_of_groups(groups, config)
@@ -104,21 +110,23 @@ class Spark:
         targets = [text.encode(p.meta["demonstration"], add_special_tokens=False) for p in demonstrations]
         shown = [encode(model, self.tokenizer, problem) for problem in demonstrations]
         triples = [(ids, target + [text.eos_token_id], seen) for (ids, seen), target in zip(shown, targets)]
-        rows += rows_of_demonstrations(triples, config.weights.imitation)
-        if not rows:
-            return {"update/rows": 0}
+        rows += rows_of_demonstrations(self.roll.room.taken(triples), config.weights.imitation)
+        if not self.guard.begin(step) or not rows:
+            return {"update/rows": len(rows)} | self.guard.measured()
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
         batches = [(part, None) for part in micro_batches(mine, self.micro_batch_tokens)]
         totals = torch.zeros(5, dtype=torch.float64)
         with self.clock("train"), learning(model):
             for i in range(config.updates_per_step):
                 batches, measured = self.add_gradients(batches, seeds.number(config.seed, step, "dropout", i))
-                totals += measured
+                totals += accelerator.reduce(measured.to(accelerator.device), "sum").cpu()
                 self.sum_gradients()
                 norm = torch.nn.utils.clip_grad_norm_(trainable(model), config.max_grad_norm)
+                if not self.guard.passes(totals[0].item(), norm.item(), groups, demonstrations):
+                    return {"update/rows": len(rows)} | self.guard.measured()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        loss, tokens, clipped, kl, nll = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
+        loss, tokens, clipped, kl, nll = totals.tolist()
         updates = config.updates_per_step
         return {"update/rows": len(rows), "update/loss": loss / updates, "update/grad_norm": norm.item(),
                 "update/clipped": clipped / tokens, "update/kl": kl / tokens, "update/nll": nll / tokens}
@@ -178,6 +186,7 @@ def main(argv: list[str]) -> None:
     if text := asked_for(argv):
         return print(text)
     config = load_config(argv)
+    refuse_changes(config)
     keep_freed_memory()
     if config.plan:
         return print(plan(config).text(card_bytes(config)))
@@ -187,6 +196,7 @@ def main(argv: list[str]) -> None:
     heldout = load(config.eval.split, limit=config.eval.limit) if config.eval.limit else []
     made = lessons(config, heldout) if config.warmup.data and not warm_base(config.resume) else []
     spark = Spark(config, Accelerator(log_with=config.log_with, project_dir="runs"))
+    data, heldout = spark.roll.room.fitting(data, heldout)
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
@@ -199,8 +209,8 @@ def main(argv: list[str]) -> None:
             run.say(f"before training, % right of {len(heldout)} held out: {report.brief(before['skills'])}")
         train(spark, data, run)
         run.save()
-        if run.stopping:
-            return run.say(f"stopped after {run.done} steps; go on with: python train.py resume={run.folder}")
+        if run.stopping or run.finished:
+            return
         run.finish(before, skills.measure(heldout, judged, roll("after"), config))
         if config.merge and run.main:
             folder = save_merged(spark.model, spark.tokenizer, run.folder / "merged")
@@ -208,9 +218,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except torch.OutOfMemoryError:
-        sys.exit("error: out of GPU memory outside of sampling and gradients; plan=true shows what takes how much")
+    run_script(main)

@@ -26,7 +26,7 @@ LARGEST = 2**63 - 1
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What YAML and OmegaConf raise about text that means no value: "!!int x", "[" a thousand times, …
-UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError)
+UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
 # What a terminal would obey instead of showing it, and lone surrogates, which no file can hold.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BREAKS = re.compile("\\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\\s*")
@@ -143,6 +143,8 @@ class Config:
     group_size: int = key(8, "responses per problem (n)", 2)
     temperature: float = key(1.0, "sampling temperature, in the loss as well", 1e-3)
     max_new_tokens: int = key(512, "longest response, in tokens; longer ones are cut off and get no reward", 1)
+    too_long: str = key("drop", "prompts that leave no room for max_new_tokens within the model's positions. drop: "
+                        "counted and left out. refuse: the run ends before it begins", choices=("drop", "refuse"))
     max_rows: int = key(256, "responses decoded at a time", 1)
     judge_share: float = key(0.25, "share of a step's responses that goes to recycled problems", 0, 0.99)
     judge_group_size: int = key(4, "responses per recycled problem", 2)
@@ -175,6 +177,7 @@ class Config:
     plan: bool = key(False, "only print the GPU memory that the run will need, in parts")
     card: str | None = key(None, "memory of the GPU to plan for, e.g. 24GB; null: the one that is here")
     eval: Eval = key(Eval, "")
+    record: int = key(1, "keep every response of every k-th step, for report.html and docs/record.md; 0: of none", 0)
     log_with: str | None = key(None, "experiment tracker, if its package is installed",
                                choices=(None, "tensorboard", "wandb", "trackio"))
 
@@ -285,6 +288,8 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{name}: must be a number that a computer holds, got {item}")
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{name}: '{item}' has a ${{, which config.yaml would hold for a reference")
+            if low is not None and isinstance(item, list | dict):  # OmegaConf lets a list in a list pass for a number
+                raise ConfigError(f"{name}: expected a number, got '{item}'")
             if item is not None and low is not None and not item >= low:
                 raise ConfigError(f"{name}: must be at least {low}, got {item}")
             if item is not None and high is not None and not item <= high:

@@ -125,12 +125,6 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
-# --- attention in which responses share their prompt ---------------------------------------------------------
-
-
-# --- from hidden states to the loss --------------------------------------------------------------------------
-
-
 def joint_loss(
     logprobs: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | None, batch, clip: float
 ) -> tuple[torch.Tensor, dict[str, float]]:

@@ -6,6 +6,7 @@ answer, comparing two and reflecting on one all share this one type: they are sa
 
 from dataclasses import dataclass, field
 
+Turn = tuple[str, str]  # role ("system", "user", "assistant" or "tool"), text
 KINDS = ("solve", "pointwise", "pairwise", "reflect")
 
 
@@ -21,6 +22,8 @@ class Problem:
     choices: texts of the options of a multiple-choice problem; then `answer` is a letter.
     meta: what later steps need: "question" (the bare question), and for recycled problems the
         candidates, their marks and what the report shows. Never part of the prompt.
+    context: the turns of a chat that stand before the prompt, where the question has some.
+    also: other references that count as much as `answer`.
     """
 
     prompt: str
@@ -29,3 +32,5 @@ class Problem:
     image: object = None
     choices: tuple[str, ...] = ()
     meta: dict = field(default_factory=dict)
+    context: tuple[Turn, ...] = ()
+    also: tuple[str, ...] = ()

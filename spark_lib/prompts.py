@@ -38,7 +38,7 @@ REFLECT = (
     "Someone answered the problem below.\nAnswer: {candidate}\n"
     "Judge it. Keep it if it is correct, else correct it. Write the final answer in \\boxed{{}}.\n{question}",
 )
-# One phrasing each, as figures should be comparable: what a benchmark asks (spark_lib/benchmarks.py).
+# One phrasing each, as figures should be comparable: what a benchmark asks (evaluation/benchmarks.py).
 REASON = "Reason step by step, then "
 BENCHMARK = {
     "answer": SOLVE[0],
@@ -60,6 +60,12 @@ TEMPLATES = {"solve": SOLVE, "pointwise": POINTWISE, "pairwise": PAIRWISE, "refl
 def render(kind: str, rng: random.Random, **fields: str) -> str:
     """One phrasing of `kind`, drawn by `rng`, with its fields filled in (untrusted text is never a template)."""
     return rng.choice(TEMPLATES[kind]).format(**fields)
+
+
+def plain(turns: list[tuple[str, str]]) -> str:
+    """(role, text) turns for a model without a chat template, with the opening of the reply."""
+    forms = {"user": "Question: {}\n", "assistant": "Answer: {}\n"}
+    return "".join(forms.get(role, "{}\n").format(text) for role, text in turns) + "Answer:"
 
 
 def without(text: str, markers: list[str]) -> str:

@@ -121,8 +121,8 @@ def about(
     if others:
         meta["demonstration"] = demonstration(kind, rng.choice(others).text, answers, answer)
     return Problem(
-        prompts.render(kind, rng, question=question, **fields), answer, kind,
-        source.image, source.choices if kind == "reflect" else (), meta,
+        prompts.render(kind, rng, question=question, **fields), answer, kind, source.image,
+        source.choices if kind == "reflect" else (), meta, source.context, source.also if kind == "reflect" else (),
     )
 
 

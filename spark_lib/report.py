@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import hashlib
-import os
 import textwrap
 from pathlib import Path
 
@@ -13,9 +12,6 @@ matplotlib.use("Agg")  # no display is needed, nor touched
 from matplotlib import pyplot
 
 from spark_lib.config import Config, visible
-from spark_lib.model.checkpoints import warm_base
-from spark_lib.model.load import STARTER, STARTER_VL, shape_of
-from spark_lib.model.vision import sees_images
 from spark_lib.problem import KINDS
 from spark_lib.prompts import MARK, without
 
@@ -102,34 +98,6 @@ def spent(summary: dict) -> str:
     phases = ["warm-up"] * ("warm-up" in seconds) + [*PHASES]
     parts = ", ".join(f"{phase} {seconds.get(phase, 0):.0f}" for phase in phases)
     return f"{summary['steps']} steps, {summary['sampled_tokens']:,} sampled tokens, {seconds['total']:.0f} s ({parts})"
-
-
-def how_to_use(folder: Path, config: Config) -> str:
-    """Where the report is, and the Python that loads the result without this kit."""
-    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
-    source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
-    options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
-               "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
-                      "bnb_4bit_use_double_quant=True)"}[config.quantization]
-    if source.endswith(".gguf"):
-        options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
-        source = str(Path(source).parent)
-    auto, reader = "AutoModelForCausalLM", "AutoTokenizer"
-    if sees_images(shape_of(config.model)):
-        auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
-    classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
-    result = newest / ("adapter" if config.lora else "model")
-    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
-             f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained('{result}')"]
-    if config.lora:
-        lines += ["from peft import PeftModel",
-                  f"model = {auto}.from_pretrained('{source}'{options})",
-                  f"model = PeftModel.from_pretrained(model, '{result}')"]
-    else:
-        lines += [f"model = {auto}.from_pretrained('{result}')"]
-    head = f"report: {folder}/report.md, {folder}/report.png\nload the result with transformers and peft:"
-    return "\n    ".join([head, *lines])
 
 
 def smooth(values: list[float], window: int = 5) -> list[float]:

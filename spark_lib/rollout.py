@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from spark_lib.config import ConfigError
-from spark_lib.model.vision import Seen, content_of, images_of, load_image, see, text_tokenizer
+from spark_lib.model.chat import known_roles, messages_of
+from spark_lib.model.vision import Seen, images_of, load_image, see, text_tokenizer
 from spark_lib.model.weights import base_of
-from spark_lib.problem import Problem
-from spark_lib.prompts import without
+from spark_lib.problem import Problem, Turn
+from spark_lib.prompts import plain, without
 from spark_lib.sampling.decode import decode
 
 
@@ -50,24 +51,28 @@ def encode(model, tokenizer, problem: Problem) -> tuple[list[int], Seen | None]:
     if text is tokenizer:
         if images:
             raise ConfigError("model: it reads text only, and the problems show images; give a vision-language model")
-        return encode_prompt(tokenizer, problem.prompt), None
+        return encode_prompt(tokenizer, problem.prompt, problem.context), None
     markers = turn_markers(text)
     loaded = [load_image(image, tokenizer.max_pixels) for image in images]
-    content = content_of(problem.prompt, loaded, lambda part: without(part, markers))
-    return see(base_of(model), tokenizer, content)
+    messages = messages_of(tokenizer, [*problem.context, ("user", problem.prompt)], loaded,
+                           lambda part: without(part, markers))
+    return see(base_of(model), tokenizer, messages)
 
 
-def encode_prompt(tokenizer, prompt: str) -> list[int]:
-    """Token ids of the user's message in the model's chat template, with the opening of the reply.
+def encode_prompt(tokenizer, prompt: str, context: tuple[Turn, ...] = ()) -> list[int]:
+    """Token ids of the user's message, behind the turns before it, in the model's chat template, with the opening of
+    the reply.
 
     The ids are made once and kept: a second pass through the tokenizer would add a second BOS. Special tokens and turn
-    markers spelled out in the message are taken out, so that no message can open or close a turn: a candidate's text is
-    the model's own, untrusted.
+    markers spelled out in the texts are taken out, so that no text can open or close a turn: a candidate's text is the
+    model's own, untrusted, and so is what comes with data.
     """
-    prompt = without(prompt, turn_markers(tokenizer))
+    markers = turn_markers(tokenizer)
+    turns = [(role, without(text, markers)) for role, text in (*context, ("user", prompt))]
     if tokenizer.chat_template is None:
-        return tokenizer(f"Question: {prompt}\nAnswer:")["input_ids"]
-    messages = [{"role": "user", "content": prompt}]
+        return tokenizer(plain(turns))["input_ids"]
+    turns = known_roles(tokenizer, turns) if context else turns
+    messages = [{"role": role, "content": text} for role, text in turns]
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 

@@ -49,9 +49,9 @@ def extract_boxed(text: str) -> str | None:
 
 
 def verify(text: str, problem: Problem) -> bool:
-    """Whether the last balanced box of `text` holds the answer of `problem`. No text makes it raise."""
+    """Whether the last balanced box of `text` holds an answer of `problem`. No text makes it raise."""
     box = extract_boxed(text) if isinstance(text, str) else None
-    return box is not None and same_answer(box, problem.answer, problem)
+    return box is not None and any(same_answer(box, gold, problem) for gold in (problem.answer, *problem.also))
 
 
 def verify_many(texts: list[str], problems: list[Problem]) -> list[bool]:
@@ -93,7 +93,8 @@ def number_in(answer: str) -> Fraction | None:
 # What follows sees at most MAX_LENGTH characters, so that no pattern can take long.
 _VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
 _CHOICE = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?(?:[)\].:]+ ?(.*)|- ?(.*)|\((.*)\))?",
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?"
+    r"(?:[)\].:]+ ?(.*)|- ?(.*)|\((.*)\))?",
     re.IGNORECASE,
 )
 

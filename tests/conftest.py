@@ -3,11 +3,14 @@
 Nothing here needs a network or a checkpoint.
 """
 
+import contextlib
+import io
 import math
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +41,15 @@ ROWS = [
 def own_cache(monkeypatch, tmp_path_factory):
     """Leaves the user's cache of data sets alone."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+def run_here(main: Callable[[list[str]], None], folder: Path, *words: str) -> str:
+    """The command line `words` of train.main or evaluate.main in `folder`, in this process: no library is imported
+    anew. Returns what it prints."""
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        main(list(words))
+    return printed.getvalue()
 
 
 def two_processes(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess:

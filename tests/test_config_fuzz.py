@@ -110,6 +110,7 @@ def test_files(tmp_path):
     (["lr=inf"], "lr: must be a number that a computer holds, got inf"),
     (["recycle.shares.reflect=nan"], "recycle.shares: must be a number"),
     (["seed=" + "9" * 30], "seed: must be a number"),
+    (["lr=" + "9" * 400], "int too large to convert to float"),
     (["max_steps=!!int x"], "max_steps=!!int x: invalid literal"),
     (["data_options=[]"], "data_options=[]: "),
     (["model=${nowhere}"], "nowhere"),
@@ -129,7 +130,9 @@ def test_what_once_got_through(words, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("words", [["samples=" + "9" * 30], ["max_pixels=${nowhere}"], ["limit=!!int x"]])
+@pytest.mark.parametrize("words", [
+    ["samples=" + "9" * 30], ["seeds=[[1]]"], ["max_pixels=${nowhere}"], ["limit=!!int x"],
+])
 def test_what_once_got_through_in_evaluate(words):
     with pytest.raises(ConfigError, match=words[0].split("=")[0]):
         load_evaluation(words)

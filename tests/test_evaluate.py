@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BENCHMARK_FIXTURES, two_processes
+from conftest import BENCHMARK_FIXTURES, run_here, two_processes
 
 import evaluate
 from spark_lib import prompts
@@ -142,12 +142,7 @@ def test_the_identity_holds_all_that_matters(tiny):
 def whole(tmp_path_factory) -> Path:
     """The working directory of an evaluation of the starter that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        evaluate.main(SMALL)
-    finally:
-        os.chdir(before)
+    run_here(evaluate.main, folder, *SMALL)
     return folder
 
 
@@ -222,9 +217,8 @@ def test_killed_and_started_again(whole, tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not (tmp_path / EVALUATION / "results.json").exists()
-    done = subprocess.run(command, **settings, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert "own answers" in done.stdout and "judge + reflect" in done.stdout
+    said = run_here(evaluate.main, tmp_path, *SMALL)
+    assert "own answers" in said and "judge + reflect" in said
     same(tmp_path / EVALUATION, whole / EVALUATION)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spark_lib.config import Config
-from spark_lib.report import how_to_use
+from spark_lib.model.checkpoints import how_to_use
 
 
 @pytest.mark.parametrize("model", ["starter", "starter_vl"])

@@ -1,6 +1,7 @@
 """Problems to solve: generated here, or read from files and hub sets, split, checked and shuffled."""
 
 import functools
+import hashlib
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from spark_lib import prompts, seeds
 from spark_lib.config import ConfigError
 from spark_lib.data import shapes, sources
+from spark_lib.data.checks import confirmed, refuse_sentences, tell_repeated
 from spark_lib.data.fields import Row, unreadable
 from spark_lib.problem import Problem
-from spark_lib.verify import same_answer
 
 HELD_OUT = ("test", "validation")
 
@@ -59,7 +60,8 @@ def load_problems(
 ) -> list[Problem]:
     """Problems to solve: at most `limit` of split "train" (default), "validation" or "test", shuffled by `seed`.
 
-    spec: "arithmetic" or "shapes"; a .jsonl, .json, .csv or .parquet file or a folder of them; "reasoning_gym:<task>";
+    spec: "arithmetic" or "shapes"; a .jsonl, .json, .csv, .tsv or .parquet file or a folder of them;
+        "reasoning_gym:<task>";
         a hub id "owner/name", with ":config" or ":file" where the data set has several.
     fields: {"prompt": name, "answer": name, "image": name} where the names cannot be found, see fields.py.
     options: of a reasoning_gym task. check: whether answers must be such that verify.py can confirm them; False
@@ -79,12 +81,19 @@ def load_problems(
     rows = sources.read_rows(spec, fields or {}, options or {})
     chosen = rows_of_split(rows, split)
     if check:
+        refuse_sentences(rows, spec)
         chosen = confirmed(chosen, rows, spec)
     if not chosen:
         raise ConfigError(f"data: {spec} has no problems in its {split} split; docs/data.md tells how it is split")
     seeds.rng("shuffle", seed).shuffle(chosen)
     chosen = with_readable_images(chosen, limit)
-    return [solve_problem(row.question, row.answer, seeds.rng(row.question), image=row.image) for row in chosen]
+    with sources.many_objects():
+        return [problem_of(row) for row in chosen]
+
+
+def problem_of(row: Row) -> Problem:
+    return solve_problem(row.question, row.answer, seeds.rng(row.question), image=row.image, context=row.context,
+                         also=row.also)
 
 
 def with_readable_images(rows: list[Row], limit: int | None) -> list[Row]:
@@ -97,7 +106,8 @@ def with_readable_images(rows: list[Row], limit: int | None) -> list[Row]:
             if limit is not None and len(kept) >= limit:
                 break
             part = rows[start : start + 256]
-            reasons = list(pool.map(unreadable, part))
+            shown = any(row.image is not None for row in part)
+            reasons = list(pool.map(unreadable, part) if shown else map(unreadable, part))
             kept += [row for row, reason in zip(part, reasons) if reason is None]
             lost += [reason for reason in reasons if reason]
     if lost:
@@ -117,40 +127,35 @@ def rows_of_split(rows: list[Row], split: str) -> list[Row]:
     """The rows of one split, without repeated ones and without any whose question is also in another split.
 
     Official splits stay what they are. A split that has none is taken out of the training data, by split_of. The
-    same question in two official splits belongs to the first of test, validation, train.
+    same question in two official splits belongs to the first of test, validation, train. How many rows repeat others is
+    told in a line.
     """
     official = {row.split for row in rows}
-    parts = [row.split if row.split in HELD_OUT else split_of(row.question) for row in rows]
-    parts = ["train" if row.split not in HELD_OUT and part in official else part for row, part in zip(rows, parts)]
-    order = ("test", "validation", "train")
-    taken: dict[str, str] = {}
-    chosen: dict[tuple, Row] = {}
-    for part, row in sorted(zip(parts, rows), key=lambda pair: order.index(pair[0])):
-        same = " ".join(row.question.split()).casefold()
-        if taken.setdefault(same, part) == part == split:  # two images make two problems of one question
-            chosen.setdefault((same, row.image), row)
-    return list(chosen.values())
+    parts: dict[str, list[Row]] = {"test": [], "validation": [], "train": []}
+    for row in rows:
+        part = row.split if row.split in HELD_OUT else split_of(row.asked)
+        parts["train" if row.split not in HELD_OUT and part in official else part].append(row)
+    taken: dict[bytes, str] = {}
+    kept: dict[object, Row] = {}
+    repeated: list[tuple[Row, Row]] = []
+    chosen: list[Row] = []
+    for part, members in parts.items():
+        for row in members:
+            same = hashlib.blake2b(normal(row.asked).encode(), digest_size=16).digest()
+            key = same if row.image is None else (same, row.image)  # two images make two problems of one question
+            if taken.setdefault(same, part) != part:
+                repeated.append((row, kept.get(key, row)))
+            elif (first := kept.setdefault(key, row)) is not row:
+                repeated.append((row, first))
+            elif part == split:
+                chosen.append(row)
+    tell_repeated(repeated, rows)
+    return chosen
 
 
-def confirmed(chosen: list[Row], rows: list[Row], spec: str) -> list[Row]:
-    """The chosen ones of all rows whose answer the verifier can confirm: on the others no response could be right.
-
-    Says which are left out. Raises ConfigError if they are more than 5 % of all rows: then the answers are probably
-    not what they seem.
-    """
-    lost = [row for row in rows if not same_answer(row.answer, row.answer)]
-    if len(lost) > 0.05 * len(rows):
-        raise ConfigError(f"data: the verifier cannot confirm {len(lost):,} of the {len(rows):,} answers of {spec}, "
-                          f"at most 5 % may be left out: {listed(lost)}")
-    places = {row.where for row in lost}
-    if left_out := [row for row in chosen if row.where in places]:
-        logging.getLogger(__name__).warning("data: left out %d of %d problems, whose answers the verifier cannot "
-                                            "confirm: %s", len(left_out), len(chosen), listed(left_out))
-    return [row for row in chosen if row.where not in places]
-
-
-def listed(rows: list[Row]) -> str:
-    return "; ".join(f"{row.where}: {row.answer!r:.60}" for row in rows[:20]) + ("; …" if len(rows) > 20 else "")
+def normal(asked: str) -> str:
+    """A question without what makes no difference: spaces and capitals."""
+    return " ".join(asked.split()).casefold()
 
 
 def problems_of_step(problems: list[Problem], step: int, count: int, seed: int) -> list[Problem]:

@@ -1,26 +1,23 @@
 """Sources: rows of questions and answers from files, folders, the model hub and reasoning-gym.
 
-JSON, JSONL and CSV are read by the standard library, which can say on which line a file is broken and leaves an
-answer as it is written ("007" and "None" are texts); parquet by pyarrow, hub sets by `datasets`. No code that comes
-with a data set is run. What the fields of a record mean is found in fields.py; splits and checks are in problems.py.
+Files are read in files.py, hub sets by `datasets`. No code that comes with a data set is run. What the fields of a
+record mean is found in fields.py; splits and checks are in load.py.
 """
 
-import csv
+import contextlib
 import dataclasses
 import difflib
 import functools
-import io
+import gc
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet
-
 from spark_lib.config import ConfigError
-from spark_lib.data.fields import Row, rows_of_records, solution_of
+from spark_lib.data.fields import NAMES, Row, rows_of_records, solution_of
+from spark_lib.data.files import SUFFIXES, arrow_records, one_line, records_of, suffix_of
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "validation": "validation",
                "valid": "validation", "val": "validation", "dev": "validation"}
 HUB_SECONDS = 5  # to find out whether the hub can be reached; its own retries take half a minute
@@ -40,14 +37,36 @@ TASKS = (
 
 def read_rows(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
     """Every row of a source; see load_problems for its arguments. Raises ConfigError."""
+    with many_objects():
+        return rows_of_source(spec, fields, options)
+
+
+@contextlib.contextmanager
+def many_objects() -> Iterator[None]:
+    """Within it, Python looks for no circles among objects: in rows and problems there are none, and a million of them
+    would be walked again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def rows_of_source(spec: str, fields: dict[str, str], options: dict) -> list[Row]:
     if spec.startswith("reasoning_gym:"):
         return reasoning_gym_rows(spec.removeprefix("reasoning_gym:"), options)
     path = Path(spec)
-    if path.is_dir():
-        return folder_rows(path, fields)
-    if path.suffix.lower() in SUFFIXES and ":" not in spec:
-        return list(file_rows(path, fields))
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w./-]+)?", spec) and not path.exists():
+    try:
+        if path.is_dir():
+            return folder_rows(path, fields)
+        if suffix_of(path) and ":" not in spec:
+            return list(file_rows(path, fields))
+        is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w./-]+)?", spec) and not path.exists()
+    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        raise ConfigError(f"data: {spec} cannot be read: {one_line(error)}") from error
+    if is_id:
         return hub_rows(spec, fields)
     near = difflib.get_close_matches(spec, ["arithmetic", "shapes", "reasoning_gym:"], n=1)
     raise ConfigError(
@@ -63,7 +82,7 @@ def folder_rows(folder: Path, fields: dict[str, str]) -> list[Row]:
     """The rows of all data files below a folder. Where some file is called test or validation ("test.jsonl",
     "main/test-00000-of-00001.parquet"), these are the official splits, and a file without such a word is training data.
     """
-    names = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    names = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if suffix_of(p) and p.is_file()]
     names = [n for n in names if not any(part.startswith(".") for part in n.parts) and n.stem[:12] != "dataset_info"]
     if not names:
         raise ConfigError(f"data: there is no {', '.join(SUFFIXES)} file in the folder {folder}")
@@ -80,77 +99,8 @@ def file_rows(path: Path, fields: dict[str, str], split: str | None = None) -> I
     """The rows of one file. Raises ConfigError naming the file and, where there is one, the row."""
     if not path.is_file():
         raise ConfigError(f"data: the file {path} does not exist")
-    if path.suffix.lower() == ".parquet":
-        records = parquet_records(path)
-    else:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"data: {path} is not UTF-8 text: {error}") from error
-        read = {".csv": csv_records, ".json": json_records, ".jsonl": jsonl_records}[path.suffix.lower()]
-        records = read(text, path)
-    yield from rows_of_records(records, str(path), fields, split, path.parent)
-
-
-def jsonl_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON may hold U+2028 as it is
-        if line.strip():
-            try:
-                yield f"{path}, line {number}", json.loads(line)
-            except (ValueError, RecursionError) as error:  # a ValueError also for a number of 5,000 digits
-                raise ConfigError(f"data: {path}, line {number} is not JSON: {error}") from error
-
-
-def json_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    """A list of objects, alone or as the one list of an object ({"data": [...]}); or JSON lines under a wrong name."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if getattr(error, "msg", "") == "Extra data":
-            yield from jsonl_records(text, path)
-            return
-        raise ConfigError(f"data: {path} is not JSON: {error}") from error
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        content = lists[0] if len(lists) == 1 else [content]
-    if not isinstance(content, list):
-        raise ConfigError(f"data: {path}: expected a list of objects")
-    for number, record in enumerate(content, 1):
-        yield f"{path}, row {number}", record
-
-
-def csv_records(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    """Comma-separated with a header line; the line told is the one on which a row ends."""
-    csv.field_size_limit(2**30)  # the default stops at 131,072 characters
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    try:
-        for values in lines:
-            where = f"{path}, line {lines.line_num}"
-            if not header:
-                header = values
-            elif values and len(values) != len(header):
-                raise ConfigError(f"data: {where}: {len(values)} values for the columns {', '.join(header)}")
-            elif values:
-                yield where, dict(zip(header, values))
-    except csv.Error as error:
-        raise ConfigError(f"data: {path}, line {lines.line_num} is not CSV: {error}") from error
-
-
-def parquet_records(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        yield from arrow_records(pyarrow.parquet.ParquetFile(path).iter_batches(1000), str(path))
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"data: {path} cannot be read as parquet: {one_line(error)}") from error
-
-
-def arrow_records(batches: Iterable, name: str) -> Iterator[tuple[str, object]]:
-    """Records of Arrow tables; an image is {"bytes", "path"}, not yet decoded."""
-    number = 0
-    for batch in batches:
-        for record in batch.to_pylist():
-            number += 1
-            yield f"{name}, row {number}", record
+    known = {*fields.values(), *(name for names in NAMES.values() for name in names)}
+    yield from rows_of_records(records_of(path, known), str(path), fields, split, path.parent)
 
 
 # --- the hub -------------------------------------------------------------------------------------------------
@@ -163,7 +113,7 @@ def hub_rows(spec: str, fields: dict[str, str]) -> list[Row]:
 
     name, _, part = spec.partition(":")
     reached = hub_reached(name)
-    is_file = Path(part).suffix.lower() in SUFFIXES
+    is_file = bool(suffix_of(part))
     try:
         if is_file:
             file = Path(hf_hub_download(name, part, repo_type="dataset", local_files_only=not reached))
@@ -249,7 +199,3 @@ def row_of_entry(where: str, entry: dict) -> Row:
     answer = entry["answer"].strip()
     solution = solution_of(entry["metadata"].get("answer_cot"), answer)
     return Row(where, entry["question"].strip(), answer, solution=solution)
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 from spark_lib import progress
 from spark_lib.config import ConfigError
 from spark_lib.model.checkpoints import write
+from spark_lib.model.vision import content_key, images_of
 from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
 from spark_lib.sampling.confidence import yes_probabilities
@@ -115,10 +116,14 @@ class Predictions:
 
 def row_of(rollout: Rollout, stage: str, p_yes: float | None) -> dict:
     """A line of predictions.jsonl."""
-    row = {"stage": stage, "kind": rollout.problem.kind, "prompt": rollout.problem.prompt}
-    row |= {"answer": rollout.problem.answer, "response": rollout.text, "finished": rollout.finished}
+    problem = rollout.problem
+    asked = [*(f"{role}: {text}" for role, text in problem.context), problem.meta.get("question", problem.prompt)]
+    row = {"stage": stage, "kind": problem.kind, "question": "\n".join(asked)}
+    row |= {"pictures": shown} if (shown := [content_key(image) for image in images_of(problem)]) else {}
+    row |= {"prompt": problem.prompt}
+    row |= {"answer": problem.answer, "response": rollout.text, "finished": rollout.finished}
     row |= {"reward": rollout.reward, "tokens": len(rollout.response_ids)}
-    if rollout.problem.kind in VERDICTS:
+    if problem.kind in VERDICTS:
         row |= {"verdict": read_verdict(rollout)}
     return row if p_yes is None else row | {"p_yes": p_yes}
 
@@ -135,5 +140,8 @@ def read_rows(path: Path) -> list[dict]:
     whole, _, torn = path.read_bytes().rpartition(b"\n")
     if torn:
         os.truncate(path, len(whole) + bool(whole))
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    try:
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+    except ValueError as error:
+        raise ConfigError(f"{path}: a line in it is damaged ({error}); delete the folder {path.parent}") from error
 

@@ -23,28 +23,29 @@ START_POINTS = (
 )
 
 
-def between(tally: list[tuple[float, int]]) -> str:
-    low, high = metrics.bootstrap(tally)
-    return f"[{percent(low)}, {percent(high)}]"
+def sections(found: dict) -> list[list[list[str]]]:
+    """Rows of cells for each part that was measured, the first row being the head of its columns. found: results.json,
+    or the part of it that is about one benchmark."""
 
+    def between(name: str) -> str:
+        low, high = found["intervals"][name]
+        return f"[{percent(low)}, {percent(high)}]"
 
-def sections(found: dict, tallies: dict) -> list[tuple[str, list[list[str]]]]:
-    """(title, rows of cells) for each part that was measured; a title's first row is the head of its columns."""
     solve, made = found["solve"], []
     rows = [["solving", "%", "95 % interval"],
-            ["accuracy, greedy", percent(solve["accuracy"]), between(tallies["solve"])],
+            ["accuracy, greedy", percent(solve["accuracy"]), between("solve")],
             ["no answer: cut off, or no box", percent(solve["no_answer"]), f"cut off {percent(solve['cut_off'])}"]]
     if "k" in solve:
         k = solve["k"]
-        rows += [[f"mean@{k}: accuracy of samples", percent(solve["mean@k"]), between(tallies["mean@k"])],
+        rows += [[f"mean@{k}: accuracy of samples", percent(solve["mean@k"]), between("mean@k")],
                  [f"pass@{k}: some sample is right", percent(solve["pass@k"]), ""],
-                 [f"majority vote of {k}", percent(solve["majority"]), between(tallies["majority"])]]
+                 [f"majority vote of {k}", percent(solve["majority"]), between("majority")]]
     made.append(rows)
     if "pointwise" in found:
         judge, choose = found["pointwise"], found["pairwise"]
         made.append([
             [f"judging {judge['n']} own answers", "%", "95 % interval"],
-            ["accuracy", percent(judge["accuracy"]), between(tallies["pointwise"])],
+            ["accuracy", percent(judge["accuracy"]), between("pointwise")],
             ["balanced accuracy", percent(judge["balanced_accuracy"]), ""],
             ["says Yes", percent(judge["yes_rate"]), f"right are {percent(judge['n_right'] / judge['n'])}"],
         ])
@@ -56,7 +57,7 @@ def sections(found: dict, tallies: dict) -> list[tuple[str, list[list[str]]]]:
                      [f"{judge['n_with_probability']} verdicts", *map(decimal, (judge[x] for x in CALIBRATION))]])
         if choose["n"]:
             made.append([[f"choosing in {choose['n']} pairs of own answers", "%", "95 % interval"],
-                         ["accuracy, both orders", percent(choose["accuracy"]), between(tallies["pairwise"])],
+                         ["accuracy, both orders", percent(choose["accuracy"]), between("pairwise")],
                          ["same answer in both orders", percent(choose["consistency"]), ""],
                          ["says A", percent(choose["a_rate"]), ""]])
     if "reflection" in found:
@@ -194,10 +195,10 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
     if "average" in done.results:
         overview = overview_rows(done.results["benchmarks"], done.results["average"])
         page, text = [*page, markdown(overview)], [table(overview)]
-    for name, tallies in done.tallies.items():
+    for name in done.tallies:
         found = done.results.get("benchmarks", {}).get(name, done.results)
         blocks = [score_rows(found["score"])] if "score" in found else []
-        blocks += sections(found, tallies)
+        blocks += sections(found)
         if differences.get(name):
             blocks.append(difference_rows(differences[name], settings.model, settings.baseline))
         title = f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}"

@@ -9,6 +9,7 @@
 """
 
 from spark_lib import seeds
+from spark_lib.evaluation import metrics
 from spark_lib.model import vision
 from spark_lib.problem import Problem
 from spark_lib.recycle import recycle_kind
@@ -23,7 +24,7 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
     """Held-out judge problems, as many of each kind as there are problems, about answers of the present model.
 
     Made once, by the model before training, and kept as plain rows: before and after are asked the same. "problem" is
-    the place of the one that they are about, whose images they show.
+    the place of the one that they are about, whose images and context they show.
     """
     groups = roll(problems, PER_PROBLEM, "candidates") if problems else []
     rng = seeds.rng(config.seed, "judge set")
@@ -34,14 +35,20 @@ def judge_set(problems: list[Problem], roll: Sampler, config) -> list[dict]:
              "problem": place[id(p.meta["candidates"][0])]} for p in made]
 
 
+def judge_problem(row: dict, source: Problem) -> Problem:
+    """The problem of a row of the judge set; source: the one that it is about."""
+    return Problem(row["prompt"], row["answer"], row["kind"], source.image, tuple(row["choices"]),
+                   context=source.context, also=source.also if row["kind"] == "reflect" else ())
+
+
 def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, config) -> dict:
     """{"skills": the figures above as fractions (None where there was nothing to measure), "marks": by skill, whether
-    each held-out problem was right (1 or 0), so that two runs can be compared problem by problem, "examples": some
-    problems with everything that was said about them}. Without problems, {"skills": None, "marks": {}, …}."""
+    each held-out problem was right (1 or 0), so that two runs can be compared problem by problem, "intervals": of the
+    skills, under the same names, "examples": some problems with everything that was said about them}. Without problems,
+    {"skills": None, "marks": {}, …}."""
     if not problems:
-        return {"skills": None, "marks": {}, "examples": []}
-    judged = [Problem(row["prompt"], row["answer"], row["kind"], problems[row["problem"]].image, tuple(row["choices"]))
-              for row in judge_rows]
+        return {"skills": None, "marks": {}, "intervals": None, "examples": []}
+    judged = [judge_problem(row, problems[row["problem"]]) for row in judge_rows]
     answers = [group[0] for group in roll(problems, 1, "answers")]
     view, rng = config.recycle.view, seeds.rng(config.seed, "judge and reflect")
     history, turns = judge_and_reflect(answers, config.eval.rounds, view, roll, rng)
@@ -62,7 +69,37 @@ def measure(problems: list[Problem], judge_rows: list[dict], roll: Sampler, conf
     asked = {"solve": answers, "reflection": of_kind["reflect"], **{k: of_kind[k] for k in ("pointwise", "pairwise")}}
     asked |= {f"tts.{k}": round_ for k, round_ in enumerate(history)}
     marks = {name: [int(r.reward >= right_at) for r in rollouts] for name, rollouts in asked.items()}
-    return {"skills": skills, "marks": marks, "examples": examples(turns, right_at)}
+    places = {kind: [row["problem"] for row in judge_rows if row["kind"] == kind] for kind in of_kind}
+    intervals = {
+        "solve": interval(marks["solve"]),
+        "pointwise": interval(balanced(of_kind["pointwise"]), places["pointwise"]),
+        "pairwise": interval(marks["pairwise"], places["pairwise"]),
+        "reflection": interval(marks["reflection"], places["reflect"]),
+        "tts": [interval(marks[f"tts.{k}"]) for k in range(len(history))],
+        "yes_rate": interval([said("Yes", [r]) for r in of_kind["pointwise"]], places["pointwise"]),
+        "a_rate": interval([said("A", [r]) for r in of_kind["pairwise"]], places["pairwise"]),
+    }
+    return {"skills": skills, "marks": marks, "intervals": intervals, "examples": examples(turns, right_at)}
+
+
+def balanced(judgements: list[Rollout]) -> list[float]:
+    """Marks whose mean is the balanced accuracy: a right verdict of the rarer gold counts for more. None without both
+    golds."""
+    gold = [r.problem.answer for r in judgements]
+    if len(set(gold)) < 2:
+        return []
+    return [(r.reward == 1) * len(gold) / (2 * gold.count(r.problem.answer)) for r in judgements]
+
+
+def interval(marks: list[float], places: list[int] | None = None) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the marks' mean; None of no marks. places: the held-out problem that each mark is
+    about, where it is not one each: all marks about a problem are drawn together."""
+    if not marks:
+        return None
+    tally: dict[int, list[float]] = {}
+    for place, mark in zip(places or range(len(marks)), marks, strict=True):
+        tally.setdefault(place, []).append(mark)
+    return metrics.bootstrap([(sum(own), len(own)) for own in tally.values()], resamples=2000)
 
 
 def examples(turns: list[list[Rollout]], right_at: float) -> list[dict]:
@@ -83,7 +120,8 @@ def story(turns: list[Rollout], right_at: float) -> dict:
         told.append({"kind": turn.problem.kind, "text": turn.text, "right": right})
     first = turns[0].problem
     pictures = [vision.thumbnail(image) for image in vision.images_of(first)]
-    return {"question": first.meta["question"], "answer": first.answer, "turns": told, "pictures": pictures}
+    question = "\n".join([*(f"{role}: {text}" for role, text in first.context), first.meta["question"]])
+    return {"question": question, "answer": first.answer, "turns": told, "pictures": pictures}
 
 
 def accuracy(rollouts: list[Rollout], right_at: float = 1.0) -> float | None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from spark_lib.config import ConfigError
-from spark_lib.data.sources import hub_reached, json_records, jsonl_records, one_line
+from spark_lib.data.files import one_line, records_of
+from spark_lib.data.sources import hub_reached
 from spark_lib.model.vision import load_image
 
 
@@ -44,8 +45,7 @@ def read_table(
 
 def json_rows(file: Path) -> list[dict]:
     """The objects of a .json or .jsonl file. Raises ConfigError, naming the line, or ValueError."""
-    read = jsonl_records if file.suffix == ".jsonl" else json_records
-    rows = [row for _, row in read(file.read_text(encoding="utf-8-sig"), file)]
+    rows = [row for _, row in records_of(file)]
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{file}: expected objects, in a list or one a line")
     return rows

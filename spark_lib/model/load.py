@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.layer import ParamWrapper
+from torch.nn.modules.conv import _ConvNd
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,6 +26,7 @@ from transformers import (
 from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.model import vision
+from spark_lib.model.kinds import refuse_kind
 from spark_lib.model.weights import compute_dtype
 
 STARTER, STARTER_VL = (Path(__file__).parents[1] / "starters" / f"{name}_model" for name in ("text", "pictures"))
@@ -124,6 +128,7 @@ def load_base(
     source = {"local_files_only": True} | ({"gguf_file": gguf} if gguf else {})
     settings = {"dtype": dtype, "use_safetensors": True}
     shape = shape_of(str(Path(folder, gguf or "")))  # found already: the hub is asked once
+    refuse_kind(shape)
     visual = vision.sees_images(shape)
     packed = quantization_config(quantization, dtype, visual)
     quantised = settings | {"quantization_config": packed, "device_map": {"": device}} if packed else settings
@@ -185,21 +190,46 @@ def load_model(config: Config, device: torch.device | str = "cpu"):
 def add_adapter(model, config: Config) -> PeftModel:
     """The model with a fresh LoRA adapter in fp32 (peft's autocast_adapter_dtype, its default). Raises ConfigError.
 
-    all-linear leaves a vision tower as it is; a regular expression may name its layers.
+    all-linear leaves a vision tower as it is, and in a mixture of experts all but attention; a regular expression may
+    name a tower's layers.
     """
-    lora, frozen = config.lora, None
-    if lora.target_modules == "all-linear" and vision.sees_images(model.config):
+    lora, targets, frozen = config.lora, config.lora.target_modules, None
+    if targets == "all-linear" and (blocks := expert_blocks(model)):
+        targets = attention_layers(model, blocks)
+        logging.getLogger(__name__).warning(
+            "lora: of this mixture of experts all-linear adapts the %d linear layers of attention; experts, router and "
+            "what else there is in its blocks (%s) stay as they are", len(targets), ", ".join(sorted(blocks)))
+    elif targets == "all-linear" and vision.sees_images(model.config):
         decoder = next(name for name, module in model.named_modules() if module is model.get_decoder())
         frozen = rf"(?!{re.escape(decoder)}\.).*"  # whatever does not begin with the decoder's name
     settings = LoraConfig(
         task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
-        target_modules=lora.target_modules, exclude_modules=frozen,
+        target_modules=targets, exclude_modules=frozen,
     )
     try:
         with peft_warnings():
-            return get_peft_model(model, settings)
+            model = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"lora.target_modules: {str(error).splitlines()[0]}") from error
+    if any(isinstance(layer, ParamWrapper) for layer in model.modules()):
+        raise ConfigError(f"lora.target_modules: '{targets}' names experts, which are one tensor for all of a layer "
+                          "and have no adapter here; name layers of attention, as all-linear does, or set lora=null")
+    return model
+
+
+def expert_blocks(model) -> set[str]:
+    """What the blocks with experts are called in each layer of the decoder, e.g. {"mlp"}; empty if there are none. The
+    experts of a layer are one parameter (experts, width, width)."""
+    return {name.split(".")[-2] for name, module in model.get_decoder().named_modules()
+            if not isinstance(module, _ConvNd) and any(p.ndim == 3 for p in module.parameters(recurse=False))}
+
+
+def attention_layers(model, blocks: set[str]) -> list[str]:
+    """Names of the decoder's linear layers outside of these blocks. (peft takes the names of a dense MLP's layers for
+    those of experts, so in such a model there is no adapting the one without the other.)"""
+    inside = {id(module) for module in model.get_decoder().modules()} - {id(model.get_output_embeddings())}
+    return [name for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and id(module) in inside and not blocks & set(name.split("."))]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ texts that the settings allow: a question of QUESTION tokens, judge problems tha
 prompt of a vision-language model an image of `max_pixels`, read by a frozen vision tower.
 """
 
-import contextlib
 import copy
 import gc
 import re
@@ -16,7 +15,6 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
-from tqdm.auto import tqdm
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -26,13 +24,15 @@ from transformers import (
 )
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.loss import Row
+from spark_lib.model.kinds import refuse_kind
 from spark_lib.model.lean import lean_lora
 from spark_lib.model.load import add_adapter, shape_of
 from spark_lib.model.optimizers import STATE_BYTES
 from spark_lib.model.packing import hidden_states, logit_chunk, pack
-from spark_lib.model.vision import PARTS, sees_images
+from spark_lib.model.vision import PARTS, image_size, sees_images
 from spark_lib.model.weights import compute_dtype
 
 GIB = 2**30
@@ -54,7 +54,7 @@ def until_it_fits(attempt, halve):
             return attempt()
         except torch.OutOfMemoryError:
             pass  # not in here: the error holds the frames that hold the tensors
-        tqdm.write(f"note: out of GPU memory; {halve()}, and the step is repeated")
+        progress.say(f"note: out of GPU memory; {halve()}, and the step is repeated")
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -130,6 +130,7 @@ def plan(config: Config) -> Plan:
 
 def plan_of(shape, config: Config) -> Plan:
     """The plan for a transformers configuration, e.g. Qwen2Config(hidden_size=896, …)."""
+    refuse_kind(shape)
     shape = copy.deepcopy(shape)  # the model keeps it and writes its type and its attention there
     dtype = compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16
     with torch.device("meta"):
@@ -177,17 +178,6 @@ def linear_sizes(base, quantization: str, dtype: torch.dtype) -> tuple[int, floa
     count, rows = sum(m.weight.numel() for m in layers), sum(m.out_features for m in layers)
     sizes = {"none": count * dtype.itemsize, "nf4": count * (1 / 2 + 1 / 64 + 4 / 64 / 256), "int8": count + 4 * rows}
     return count, sizes[quantization]
-
-
-def image_size(shape, config: Config) -> tuple[int, int]:
-    """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none."""
-    if not sees_images(shape):
-        return 0, 0
-    tower = shape.vision_config
-    merged = getattr(tower, "spatial_merge_size", None) or getattr(shape, "scale_factor", 1)  # Qwen; Idefics3, SmolVLM
-    pixels = tower.image_size**2 if hasattr(shape, "image_seq_length") else config.max_pixels  # LLaVA: always the same
-    patches = pixels // tower.patch_size**2
-    return patches, patches // merged**2
 
 
 def tower_bytes(base, patches: int) -> float:
@@ -284,15 +274,26 @@ def kernel_memory(module, query, key, value, attention_mask, **kwargs):
     return KernelMemory.apply(query, key, value).transpose(1, 2).contiguous(), None
 
 
-class AutocastOnMeta(TorchFunctionMode):
-    """Linear layers compute in `dtype`, on copies of their fp32 weights, as under torch.autocast, which does not know
-    the meta device."""
+class ExpertsMemory(torch.autograd.Function):
+    """The product of every token with its expert's matrix, of which nothing is computed on the meta device."""
+
+    @staticmethod
+    def forward(ctx, tokens, weight):
+        ctx.save_for_backward(tokens, weight)
+        return tokens.new_empty(len(tokens), weight.shape[-1])
+
+
+class OnMeta(TorchFunctionMode):
+    """What the meta device does not do. Linear layers compute in `dtype`, on copies of fp32 weights, as under
+    torch.autocast; experts (grouped_mm) compute in the type of their weights, which autocast leaves alone."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch._grouped_mm:
+            return ExpertsMemory.apply(*args[:2])
         if function is torch.nn.functional.linear:
             args = [x.to(self.dtype) if isinstance(x, torch.Tensor) else x for x in args]
         return function(*args, **(kwargs or {}))
@@ -321,8 +322,7 @@ def kept_bytes(model, rows: list[Row], dtype: torch.dtype) -> tuple[float, float
         AttentionInterface.register("kernel_memory", kernel_memory)
         AttentionMaskInterface.register("kernel_memory", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
         decoder.set_attn_implementation("kernel_memory")
-    autocast = AutocastOnMeta(dtype) if base.dtype != dtype else contextlib.nullcontext()
-    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), OnMeta(dtype):
         hidden_states(base, batch)
     decoder.set_attn_implementation(usual)
     masks = [mask for pair in batch.masks.values() for mask in pair]

@@ -125,13 +125,15 @@ def response_logprobs(model, batch: Batch, temperature: float) -> torch.Tensor:
 def hidden_states(base, batch: Batch) -> torch.Tensor:
     """(1, T, width) what the decoder makes of the packed tokens, before the head."""
     see_shared_prompts(base)
-    # A mask of four dimensions is handed on to the layers as it is, so none is made; packed_attention has its own.
-    unused = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
+    # A mask of four dimensions is handed on to the layers as it is, so none is made. packed_attention has its own, made
+    # of the batch that this one carries: some models (StableLM, Nemotron) hand nothing else on to their layers.
+    carrier = torch.zeros(1, 1, 1, 1, device=batch.input_ids.device)
+    carrier.packed = batch
     read = {"input_ids": batch.input_ids}
     if batch.seen:
         read = {"inputs_embeds": token_embeddings(base, batch.input_ids, batch.seen, batch.places)}
     return base.get_decoder()(
-        **read, position_ids=batch.positions, attention_mask=unused, use_cache=False, packed=batch
+        **read, position_ids=batch.positions, attention_mask=carrier, use_cache=False
     ).last_hidden_state
 
 
@@ -151,9 +153,9 @@ def to_logits(base, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def see_shared_prompts(base) -> None:
-    """From now on the model's attention understands packed=Batch; other forward passes are what they were.
+    """From now on the model's attention understands a mask that carries a Batch; else it is what it was.
 
-    Raises ConfigError for a model in which responses would see each other.
+    Raises ConfigError for a model whose attention cannot be told; see also fit.refuse_leaks.
     """
     config = base.config.get_text_config()
     own = config._attn_implementation
@@ -166,13 +168,14 @@ def see_shared_prompts(base) -> None:
     if other or config._attn_implementation != f"packed_{own}":
         raise ConfigError(
             f"model: {type(base).__name__} mixes tokens in a way of its own; training needs a model whose layers "
-            "all go through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma and most others)"
+            "all go through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma and most others). "
+            "evaluate.py takes this one with parts=[samples]"
         )
 
 
 def packed_attention(
     own: str, module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
-    packed: Batch | None = None, sliding_window: int | None = None, **kwargs,
+    sliding_window: int | None = None, **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """One layer's attention, in the form that transformers asks for. query, key, value: (1, heads, T, width).
 
@@ -182,6 +185,7 @@ def packed_attention(
     """
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(own, eager)
+    packed: Batch | None = getattr(attention_mask, "packed", None)
     if packed is None:
         return attend(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
     if sliding_window not in packed.masks:

@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from spark_lib.config import ConfigError
-from spark_lib.prompts import MARK
+from spark_lib.prompts import MARK, plain
 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million, of an image file; more are taken for broken, or meant to break
 PARTS = ("visual", "vision_model", "vision_tower", "connector", "multi_modal_projector")  # beside the decoder
@@ -87,6 +87,18 @@ def content_key(image: str | bytes | Image.Image) -> str:
 def sees_images(config) -> bool:
     """Whether a checkpoint of this transformers configuration is a vision-language model."""
     return hasattr(config, "vision_config") and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def image_size(shape, config) -> tuple[int, int]:
+    """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none.
+    config: a Config."""
+    if not sees_images(shape):
+        return 0, 0
+    tower = shape.vision_config
+    merged = getattr(tower, "spatial_merge_size", None) or getattr(shape, "scale_factor", 1)  # Qwen; Idefics3, SmolVLM
+    pixels = tower.image_size**2 if hasattr(shape, "image_seq_length") else config.max_pixels  # LLaVA: always the same
+    patches = pixels // tower.patch_size**2
+    return patches, patches // merged**2
 
 
 def load_processor(folder: str, config, max_pixels: int):
@@ -180,18 +192,18 @@ def content_of(prompt: str, images: list[Image.Image], clean) -> list[dict]:
     return parts
 
 
-def see(base, processor, content: list[dict]) -> tuple[list[int], Seen | None]:
-    """(prompt ids, what is seen of its images, None if there are none) of one user message.
+def see(base, processor, messages: list[dict]) -> tuple[list[int], Seen | None]:
+    """(prompt ids, what is seen of its images, None if there are none) of a prompt's messages.
 
-    content: {"type": "text", "text": ...} and {"type": "image", "image": PIL image} parts, in their order.
+    messages: their content is {"type": "text", "text": ...} and {"type": "image", "image": PIL image} parts, in order.
     """
-    images = [part["image"] for part in content if part["type"] == "image"]
+    images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
     if processor.chat_template is None:
-        parts = [part["text"] if part["type"] == "text" else processor.image_token for part in content]
-        text = f"Question: {''.join(parts)}\nAnswer:"
+        texts = ["".join(part["text"] if part["type"] == "text" else processor.image_token for part in m["content"])
+                 for m in messages]
+        text = plain([(message["role"], text) for message, text in zip(messages, texts)])
         inputs = processor(text=[text], images=images or None, return_tensors="pt")
     else:
-        messages = [{"role": "user", "content": content}]
         inputs = processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )

@@ -78,7 +78,7 @@ def yes_probabilities(
 ) -> list[float | None]:
     """P(Yes) / (P(Yes) + P(No)) for each pointwise judgement; None where no verdict can be read or it was cut off.
 
-    Both continuations of a judgement are the responses of one row of loss.pack: what they share is read once.
+    Both continuations of a judgement are the responses of one row of packing.pack: what they share is read once.
     max_tokens: most tokens in one forward pass, except that a longer judgement is a pass of its own.
     share: the forward passes to do, for one of several processes; the other passes' judgements are None. Whole passes
         are shared out, as a judgement's neighbours change the last digits.

@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from spark_lib.model.finite import refuse_broken_draws
 from spark_lib.model.vision import Seen, token_embeddings
 from spark_lib.model.weights import base_of
 
@@ -78,6 +79,7 @@ def decode(
         logits = model(
             input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         ).logits[:, -1]
+    refuse_broken_draws(logprobs)
     tokens, logprobs, lengths = tokens.tolist(), logprobs.tolist(), lengths.tolist()
     return [(tokens[i][:length], logprobs[i][:length]) for i, length in enumerate(lengths)]
 
@@ -98,6 +100,7 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tup
         total = cumulative[:, -1:]
         target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
         token = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+        token = token.clamp(max=logits.shape[-1] - 1)  # NaN finds none: its log-prob, NaN too, is refused by decode
     return token, logprobs.gather(1, token[:, None]).squeeze(1)
 
 

@@ -45,7 +45,7 @@ def answers_of(group: Group) -> list[str | None]:
 
 def labelled(group: Group, answer: str, rewards: list[float]) -> Group:
     """The group with other marks and another right answer; the verifier's marks are kept as the truth."""
-    problem = replace(group[0].problem, answer=answer, choices=())
+    problem = replace(group[0].problem, answer=answer, choices=(), also=())
     truths = [r.reward if r.truth is None else r.truth for r in group]
     return [replace(r, problem=problem, reward=reward, truth=truth) for r, reward, truth in zip(group, rewards, truths)]
 

@@ -1,6 +1,8 @@
 """Roll: sample and verify in one verb, shared out among the processes of a run."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -14,6 +16,7 @@ from spark_lib.rewards import Rule, mark
 from spark_lib.rollout import Rollout, sample
 from spark_lib.sampling import labels
 from spark_lib.sampling.confidence import yes_probabilities
+from spark_lib.sampling.room import Room
 
 PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
 
@@ -32,17 +35,23 @@ class Sampler:
     halvings: int = 0  # how often memory ran out
     unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
 
+    @cached_property
+    def room(self) -> Room:
+        return Room(self.model, self.tokenizer, self.config)
+
     def __call__(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
-        part: range | None = None, shown: str | None = None,
+        part: range | None = None, shown: str | None = None, whole: bool = False,
     ) -> list[list[Rollout]]:
         """stream names the random numbers, e.g. (step, "solve"); start_model samples from the model before training.
 
         part: only these of the problems, with the responses that they get when all are sampled at once. shown: what the
         progress bar says; without it there is one only if it takes long. In training (where the stream begins with a
         step) marks are what config.reward and config.noise say, else the verifier's.
+        Problems that are too long for the model (see room.py) are left out; whole=True: they have groups of empty
+        responses, as if cut off at once.
         """
-        groups = self.verified(problems, n, stream, max_rows, start_model, part, shown)
+        groups = self.verified(problems, n, stream, max_rows, start_model, part, shown, whole)
         return self.learned_from(groups, stream) if isinstance(stream[0], int) else groups
 
     def learned_from(self, groups: list[list[Rollout]], stream: tuple) -> list[list[Rollout]]:
@@ -54,7 +63,7 @@ class Sampler:
             return groups
 
         def judge(problems: list[Problem]) -> list[float | None]:
-            verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"))]
+            verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"), whole=True)]
             self.unlogged += sum(len(r.response_ids) for r in verdicts)
             with self.clock("verify"):
                 return yes_probabilities(self.model, self.tokenizer, verdicts, config.micro_batch_tokens)
@@ -69,10 +78,20 @@ class Sampler:
 
     def verified(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
-        part: range | None = None, shown: str | None = None,
+        part: range | None = None, shown: str | None = None, whole: bool = False,
     ) -> list[list[Rollout]]:
         """One group of n rollouts per problem, marked by the verifier."""
         part = range(len(problems)) if part is None else part
+        kept = self.room.kept(problems)
+        if len(kept) < len(problems):
+            inside = range(bisect_left(kept, part.start), bisect_left(kept, part.stop))
+            fitting = [problems[i] for i in kept]
+            groups = self.verified(fitting, n, stream, max_rows, start_model, inside, shown)
+            groups = dict(zip(kept[inside.start :], groups))
+            if whole:
+                empty = {i: [Rollout(problems[i], [], [], "", False, [], 0.0) for _ in range(n)] for i in part}
+                groups = empty | groups
+            return list(groups.values())
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         limit = max_rows or self.config.max_rows
         bar = progress.bar(shown or f"sampling: {stream[-1]}", len(part[rank::world]) * n, "response",
@@ -118,7 +137,8 @@ class Sampler:
 
         def roll(problems: list[Problem], n: int, stream: str) -> list[list[Rollout]]:
             with self.clock.only("evaluate"):
-                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows, shown=f"{what}: {stream}")
+                groups = self(problems, n, ("evaluation", stream), self.config.eval.max_rows, shown=f"{what}: {stream}",
+                              whole=True)
             for rollout in (r for group in groups for r in group):
                 rollout.seen = None  # pixels of hundreds of images, which only the loss would need again
             return groups

@@ -16,7 +16,7 @@ from dataclasses import replace
 from spark_lib import progress, seeds
 from spark_lib.config import Config, ConfigError
 from spark_lib.data import sources
-from spark_lib.data.load import rows_of_split, solve_problem
+from spark_lib.data.load import normal, problem_of, rows_of_split
 from spark_lib.model.checkpoints import save_merged
 from spark_lib.problem import Problem
 from spark_lib.recycle import recycle_kind
@@ -46,15 +46,15 @@ def worked_examples(config: Config, heldout: list[Problem], limit: int) -> list[
     spec = config.warmup.data
     same = spec == config.data  # then what the config says about its fields is true here as well
     rows = sources.read_rows(spec, config.fields if same else {}, config.data_options if same else {})
-    asked = {normal(problem.meta["question"]) for problem in heldout}
-    rows = [row for row in rows_of_split(rows, "train") if normal(row.question) not in asked]
+    asked = {normal("\n".join([*(text for _, text in p.context), p.meta["question"]])) for p in heldout}
+    rows = [row for row in rows_of_split(rows, "train") if normal(row.asked) not in asked]
     seeds.rng(config.seed, "worked examples").shuffle(rows)
     problems = []
     for row in rows[:limit]:
         if row.solution is None:
             raise ConfigError(f"warmup.data: {row.where}: there is only an answer; a worked solution is expected as "
                               "'solution', or in the answer's field before '#### …'")
-        problem = solve_problem(row.question, row.answer, seeds.rng(row.question))
+        problem = problem_of(row)
         if verify(row.solution, problem):
             problems.append(replace(problem, meta=problem.meta | {"solution": row.solution}))
     if lost := len(rows[:limit]) - len(problems):
@@ -64,10 +64,6 @@ def worked_examples(config: Config, heldout: list[Problem], limit: int) -> list[
         raise ConfigError(f"warmup.data: {spec} has {len(problems)} worked examples for training; at least two with "
                           "different answers are needed")
     return problems
-
-
-def normal(question: str) -> str:
-    return " ".join(question.split()).casefold()
 
 
 def wrong_answers(problems: list[Problem], rng) -> list[str]:
@@ -91,9 +87,11 @@ def warm_up(spark, made: list[Problem], run) -> None:
             batch = made[step * warmup.batch : (step + 1) * warmup.batch]
             learned = spark.update([], batch, ("warm-up", step))
             bar.update()
+            run.count_skipped(learned)
             if step % 5 == 0 or step == warmup.steps - 1:
-                run.say(f"warm-up step {step:3d}  loss {learned['update/nll']:.3f}")
+                run.say(f"warm-up step {step:3d}  loss {learned.get('update/nll', float('nan')):.3f}")
         if run.main:
             save_merged(spark.model, spark.tokenizer, folder)
         spark.accelerator.wait_for_everyone()
     spark.start(str(folder))
+    run.warming = False

@@ -224,12 +224,12 @@ GOOD = '{"question": "1 + 1?", "answer": "2"}'
         ("a.jsonl", "[" * 100_000, "a.jsonl, line 1 is not JSON"),
         ("a.jsonl", GOOD + '\n{"question": "2 + 2?"}', "a.jsonl, line 2: expected a text or a number as 'answer'"),
         ("a.jsonl", GOOD + '\n{"question": null, "answer": "2"}', "line 2: expected a text as 'question', got None"),
-        ("a.jsonl", GOOD + '\n{"question": "x?", "answer": ["2"]}', r"line 2: expected .* as 'answer', got \['2'\]"),
+        ("a.jsonl", GOOD + '\n{"question": "x?", "answer": {"a": 2}}', "line 2: expected .* as 'answer', got {'a': 2}"),
         ("a.jsonl", GOOD + '\n{"question": "x?", "answer": "so\\n#### "}', "line 2: 'answer' ends without an answer"),
         ("a.jsonl", '{"q": "x?", "a": "2"}', r"line 1: cannot tell .* the prompt; there are q, a\. Say .*'fields="),
         ("a.jsonl", '{"problem": "x?", "a": "2"}', "cannot tell which field is the answer; there are problem, a"),
         ("a.jsonl", '{"message": "[{", "answer": "2"}', "line 1: 'message' is not the JSON of a chat"),
-        ("a.jsonl", '{"message": "[]", "answer": "2"}', "line 1: 'message' should be a chat with one turn"),
+        ("a.jsonl", '{"message": "[]", "answer": "2"}', "line 1: 'message' should be a chat with a turn of the user"),
         ("a.jsonl", '{"messages": [{"role": "user", "content": 3}], "answer": "2"}', "line 1: the content of 'mess"),
         ("a.csv", "question,answer\n1?,2\n2?,3,4\n", "a.csv, line 3: 3 values for the columns question, answer"),
         ("a.csv", 'question,answer\n"1\n?",2\n2?,\n', "a.csv, line 4: expected a text or a number as 'answer', got ''"),
@@ -254,7 +254,7 @@ def test_mistakes_in_parquet_are_named(write, tmp_path):
 
 def test_a_folder_without_data_and_a_missing_file_are_named(tmp_path):
     (tmp_path / "notes.txt").write_text("no data")
-    with pytest.raises(ConfigError, match="there is no .jsonl, .json, .csv, .parquet file in the folder"):
+    with pytest.raises(ConfigError, match="there is no .jsonl, .json, .csv, .tsv, .parquet file in the folder"):
         load_problems(str(tmp_path))
     with pytest.raises(ConfigError, match="the file some/where.jsonl does not exist"):
         load_problems("some/where.jsonl")

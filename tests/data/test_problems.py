@@ -106,7 +106,7 @@ def test_a_file_is_split_by_question(jsonl):
 @pytest.mark.parametrize(
     "bad",
     ["no JSON", '{"prompt": "1 + 1"', '["1 + 1", "2"]', '{"prompt": "1 + 1"}', '{"answer": "2"}',
-     '{"prompt": "1 + 1", "answer": true}', '{"prompt": "1 + 1", "answer": NaN}', '{"prompt": "1 + 1", "answer": ""}',
+     '{"prompt": "1 + 1", "answer": {}}', '{"prompt": "1 + 1", "answer": NaN}', '{"prompt": "1 + 1", "answer": ""}',
      '{"prompt": "", "answer": "2"}', '{"prompt": 1, "answer": "2"}', "null"],
 )
 def test_a_bad_line_is_named(jsonl, bad):

@@ -7,6 +7,7 @@ import pytest
 from spark_lib.config import Config
 from spark_lib.evaluation import assessment
 from spark_lib.evaluation.assessment import at_equal_tokens, beaten, curve, duel_problems, tokens_by_round
+from spark_lib.evaluation.metrics import bootstrap
 from spark_lib.evaluation.predictions import Prediction
 from spark_lib.evaluation.settings import Evaluation
 from spark_lib.problem import Problem
@@ -101,12 +102,18 @@ def test_figures_by_hand(listen):
     assert found["equal_tokens"]["majority_vote"][0] == pytest.approx(1 / 3)
 
 
+def figures(said: assessment.Said) -> dict:
+    """What results.json holds of them: the figures and their intervals."""
+    spans = {name: bootstrap(tally) for name, tally in assessment.tallies([said], 1.0).items()}
+    return assessment.figures(said, 1.0) | {"intervals": spans}
+
+
 def test_tables_by_hand(listen):
     """Guards the cells that are read: each figure in its row, the other methods at the tokens of the row."""
     from spark_lib.evaluation.report import difference_rows, sections
 
     _, said = listen()
-    tables = sections(assessment.figures(said, 1.0), assessment.tallies([said], 1.0))
+    tables = sections(figures(said))
     with_interval = ("acc", "mean", "maj", "solving", "judging", "choosing")
     cells = [[row[:2] if row[0].startswith(with_interval) else row for row in rows] for rows in tables]
     assert cells == [
@@ -165,7 +172,7 @@ def test_only_the_parts_that_are_asked_for(listen, parts, stages, keys):
     found = assessment.figures(said, 1.0)
     assert set(found) == keys
     assert len(script.stages) == stages
-    assert sections(found, assessment.tallies([said], 1.0))
+    assert sections(figures(said))
 
 
 def test_pairs_are_shown_in_both_orders_and_the_same_words(listen):
@@ -191,7 +198,7 @@ def test_nothing_to_judge(listen):
     assert (found["solve"]["no_answer"], found["solve"]["cut_off"]) == (1, 0.25)
     assert "pointwise" not in found and found["tts"]["accuracy"] == [0, 0, 0]
     assert found["reflection"] == {"fix_rate": None, "n_wrong": 0, "break_rate": None, "n_right": 0}
-    assert sections(found, assessment.tallies([said], 1.0))
+    assert sections(figures(said))
 
 
 def test_tallies_are_the_figures(listen):

@@ -100,8 +100,8 @@ def test_freed_memory_is_kept():
     """Guards the numbers of mallopt's options: a large tensor made again and again must not fault its pages in anew."""
     code = """
 import resource, sys, torch
-from spark_lib.lean import keep_freed_memory
 if sys.argv[1] == "keep":
+    from spark_lib.model.lean import keep_freed_memory
     keep_freed_memory()
 for number in range(20):
     if number == 10:  # the heap has grown to what is needed

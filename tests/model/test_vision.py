@@ -360,3 +360,25 @@ def test_every_image_set_is_evaluated(checkpoint_of, tmp_path, monkeypatch, own_
     results = json.loads((folder / "results.json").read_text())["benchmarks"]
     assert set(results) == set(names) and all(results[name]["n"] >= 1 for name in names)
     assert "![the picture](pictures/" in (folder / "report.md").read_text() and list((folder / "pictures").iterdir())
+
+
+@torch.no_grad()
+def test_turns_before_the_question_are_seen_with_their_images(seeing):
+    """Guards chats about pictures (LLaVA's layout): an image stands in the turn that has its mark, one without a mark
+    in the question, and a system turn is read."""
+    model, processor = seeing
+    context = (("system", "Be brief."), ("user", "<image>\nWhat is it?"), ("assistant", "A square."))
+    first, second = noise(48, 32, 5), noise(32, 48, 6)
+    problem = Problem("How many?", "2", image=(first, second), context=context)
+    ids, _ = encode(model, processor, problem)
+    text = processor.decode(ids)
+    places = [text.index(part) for part in ("Be brief.", "What is it?", "A square.", "How many?")]
+    assert places == sorted(places)
+    of_first, _ = encode(model, processor, replace(problem, image=first))
+    alone, _ = encode(model, processor, Problem("How many?", "2", image=second))
+    token = base_of(model).config.image_token_id
+    assert ids.count(token) == of_first.count(token) + alone.count(token) and of_first.count(token) > 0
+    start = processor.decode(of_first).index("A square.")
+    assert text[:start] == processor.decode(of_first)[:start]  # the first image stands where its mark does
+    ((rollout,),) = sample(model, processor, [problem], 1, 4, TEMPERATURE, torch.Generator().manual_seed(0))
+    assert rollout.prompt_ids == ids and len(rollout.response_ids) > 0

@@ -128,7 +128,7 @@ def test_a_stopped_run_with_images_goes_on_as_if_it_had_not(tmp_path, monkeypatc
     train.main([*small, "run_name=parts", "max_steps=2"])
     train.main(["resume=runs/parts", "max_steps=4"])
     whole, parts = (tmp_path / "runs" / name for name in ("whole", "parts"))
-    for name in ("metrics.jsonl", "samples.jsonl", "before.json", "after.json", "judge_set.json"):
+    for name in ("metrics.jsonl", "rollouts.jsonl.gz", "before.json", "after.json", "judge_set.json"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
     weights = [load_file(run / "checkpoint-4" / "adapter" / "adapter_model.safetensors") for run in (whole, parts)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -1,7 +1,5 @@
 """Warm-up: lessons from worked examples, and a run that starts from what they taught."""
 
-import contextlib
-import io
 import json
 import random
 import signal
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_here
 from safetensors.torch import load_file
 
 from spark_lib.config import Config, ConfigError, Warmup
@@ -139,24 +138,16 @@ def test_examples_that_cannot_be_meant(tmp_path, rows, message):
 # --- whole runs -----------------------------------------------------------------------------------------------
 
 
-def train(folder: Path, *words: str) -> str:
-    """The command line in `folder`; returns what it prints."""
-    printed = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
-        main(list(words))
-    return printed.getvalue()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, str]:
     """(folder of a warmed-up run that nothing interrupted, what it printed)."""
     folder = tmp_path_factory.mktemp("whole")
     write_worked(folder)
-    return folder / "runs" / "a", train(folder, *SMALL, *WARM)
+    return folder / "runs" / "a", run_here(main, folder, *SMALL, *WARM)
 
 
 def files(run: Path) -> dict[str, bytes]:
-    names = ("metrics.jsonl", "samples.jsonl", "before.json", "after.json", "judge_set.json",
+    names = ("metrics.jsonl", "rollouts.jsonl.gz", "before.json", "after.json", "judge_set.json",
              "checkpoint-2/adapter/adapter_model.safetensors")
     return {name: (run / name).read_bytes() for name in names}
 
@@ -168,7 +159,7 @@ def test_spark_starts_from_the_warmed_up_weights(whole, tmp_path):
     losses = [float(line.split()[-1]) for line in said.splitlines() if line.startswith("warm-up step")]
     assert len(losses) == 2 and losses[1] < losses[0]
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[1])["update/kl"] > 0
-    train(tmp_path, *SMALL, f"model={run / 'warm'}")
+    run_here(main, tmp_path, *SMALL, f"model={run / 'warm'}")
     assert files(tmp_path / "runs" / "a") == files(run)
 
 
@@ -198,7 +189,7 @@ def test_a_run_killed_in_its_warm_up_goes_on_bit_for_bit(whole, tmp_path, after)
     dead = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=300)
     assert dead.returncode == -signal.SIGKILL
     assert (tmp_path / "runs" / "a" / "warm").exists() == after
-    said = train(tmp_path, "resume=runs/a")
+    said = run_here(main, tmp_path, "resume=runs/a")
     assert ("warm-up step" in said) == (not after)
     assert files(tmp_path / "runs" / "a") == files(whole[0])
 
@@ -206,9 +197,9 @@ def test_a_run_killed_in_its_warm_up_goes_on_bit_for_bit(whole, tmp_path, after)
 def test_resuming_after_steps_starts_from_the_warmed_up_model(whole, tmp_path):
     """Guards the base of a resumed run: an adapter put on the model before the warm-up is another model."""
     write_worked(tmp_path)
-    train(tmp_path, *SMALL, *WARM, "max_steps=1")
+    run_here(main, tmp_path, *SMALL, *WARM, "max_steps=1")
     (tmp_path / "worked.jsonl").unlink()  # no longer needed
-    said = train(tmp_path, "resume=runs/a", "max_steps=2")
+    said = run_here(main, tmp_path, "resume=runs/a", "max_steps=2")
     assert "warm-up step" not in said
     assert files(tmp_path / "runs" / "a") == files(whole[0])
 
@@ -218,7 +209,7 @@ def test_plain_peft_loads_the_result(whole, monkeypatch):
     from peft import AutoPeftModelForCausalLM
 
     run, said = whole
-    monkeypatch.chdir(run.parents[2])
+    monkeypatch.chdir(run.parents[1])
     Path("spark_lib").symlink_to(REPO / "spark_lib")
     names: dict = {}
     exec("\n".join(line.strip() for line in said.split("peft:\n")[1].splitlines()), names)
@@ -239,7 +230,7 @@ def test_plain_peft_loads_the_result(whole, monkeypatch):
 def test_quantised_and_whole_models_are_warmed_up_as_well(tmp_path, words):
     """The warmed-up folder is dense and is quantised again as it is loaded; without an adapter it is a plain copy."""
     write_worked(tmp_path)
-    train(tmp_path, *SMALL, *WARM, "eval.limit=0", "max_steps=1", *words)
+    run_here(main, tmp_path, *SMALL, *WARM, "eval.limit=0", "max_steps=1", *words)
     cold, _ = load_trained("starter")
     warm, _ = load_trained(str(tmp_path / "runs" / "a" / "warm"))
     assert cold.config.vocab_size == warm.config.vocab_size

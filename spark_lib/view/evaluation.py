@@ -1,0 +1,124 @@
+"""The page of an evaluation, from its predictions.jsonl and results.json: each figure with what was said behind it."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+from spark_lib.evaluation import report as tables
+from spark_lib.view import page
+
+SCRIPTS = ("base.js", "charts.js", "cards.js", "frame.js", "evaluation.js")
+STAGE = re.compile(r"(?P<set>.*?)(?:, seed (?P<seed>\d+))?: (?P<stage>[^:]*)", re.DOTALL)
+ALONE = "judge samples"
+# Which predictions stand behind a figure, by the beginning of its name in the tables of evaluation.report.
+LISTS = {
+    "accuracy, greedy": {"stage": "answers"}, "no answer": {"stage": "answers", "mark": "wrong"},
+    "mean@": {"stage": "samples"}, "pass@": {"stage": "samples"}, "majority vote": {"stage": "samples"},
+    "accuracy, both orders": {"stage": "choose"}, "same answer in both": {"stage": "choose"},
+    "says A": {"stage": "choose", "says": "A"}, "tournament": {"stage": "duels"},
+    "accuracy": {"stage": ALONE}, "balanced accuracy": {"stage": ALONE},
+    "says Yes": {"stage": ALONE, "says": "Yes"}, "Yes": {"stage": ALONE, "says": "Yes"},
+    "No": {"stage": ALONE, "says": "No"}, "wrong answers fixed": {"stage": "reflect", "first": "wrong"},
+    "right answers broken": {"stage": "reflect", "first": "right"},
+}
+
+
+def write_evaluation(folder: Path) -> Path:
+    """<folder>/report.html of an evaluation that has ended."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    rows = page.lines_of(folder / "predictions.jsonl")
+    pictures = page.json_of(folder / "pictures.json")
+    sets = results.get("benchmarks") or {None: results}
+    by_set: dict[str, list[tuple[dict, str | None, str]]] = {}
+    for row in rows:
+        name, seed, stage = STAGE.fullmatch(row["stage"]).group("set", "seed", "stage")
+        by_set.setdefault(name, []).append((row, seed, stage))
+    found = {name: sets.get(name, results) for name in by_set}
+    room = (page.LIMIT - page.ROOM) // max(1, len(by_set))
+    packed = {name: fitting(said, pictures, room) for name, said in by_set.items()}
+    cut = [f"{name}: {len(shown):,} of {total:,} problems" for name, (_, shown, total) in packed.items()
+           if len(shown) < total]
+    seen = {picture for _, shown, _ in packed.values() for problem in shown for picture in problem[1:]}
+    data = {
+        "name": folder.resolve().name, "facts": facts(results), "right_at": results["settings"]["right_at"],
+        "pictures": {key: source for key, source in pictures.items() if key in seen},
+        "sets": [set_row(name, found[name], by_set[name], results) for name in by_set],
+        "overview": tables.overview_rows(results["benchmarks"], results["average"]) if "average" in results else None,
+        "left_out": f"More was said than a page can hold: shown are {'; '.join(cut)}." if cut else "",
+    }
+    blobs = {f"set-{i}": blob for i, (blob, _, _) in enumerate(packed.values())}
+    plain = "".join(page.html_table(block["rows"]) for one in data["sets"] for block in one["tables"])
+    text = page.assemble(SCRIPTS, f"Evaluation {data['name']} of {results['target']}", data, blobs, plain)
+    return page.write(folder / "report.html", text)
+
+
+def facts(results: dict) -> list[str]:
+    asked = results["settings"]
+    return [results["target"], f"seeds {', '.join(map(str, asked['seeds']))}", f"{asked['samples']} samples",
+            f"{asked['rounds']} rounds of judge + reflect"]
+
+
+def set_row(name: str, found: dict, said: list[tuple[dict, str | None, str]], results: dict) -> dict:
+    """What the page shows of one set of problems at once."""
+    blocks = [tables.score_rows(found["score"])] if "score" in found else []
+    blocks += tables.sections(found)
+    if difference := results.get("baseline", {}).get("difference", {}).get(name):
+        blocks.append(tables.difference_rows(difference, results["target"], results["baseline"]["target"]))
+    curves = {method: found[method] | {"label": label} for method, (label, _) in tables.METHODS.items()
+              if method in found}
+    stages = [stage for _, _, stage in said]
+    return {
+        "name": name, "n": found["n"], "notes": results.get("notes", {}).get(name, []), "curves": curves,
+        "judge": found["pointwise"] if found.get("pointwise", {}).get("bins") else None,
+        "tables": [{"rows": block, "lists": [behind(row[0]) for row in block[1:]]} for block in blocks],
+        "stages": {stage: stages.count(stage) for stage in dict.fromkeys(stages)},
+    }
+
+
+def behind(figure: str) -> dict | None:
+    """The list of predictions behind a figure: fields of the page's address; None where there is none."""
+    if figure.isdigit():  # rounds of judge and reflect
+        return {"stage": "|".join(["answers"] + [f"{what} {k}" for k in range(1, int(figure) + 1)
+                                                 for what in ("judge", "reflect")])}
+    return next((fields for begins, fields in LISTS.items() if figure.startswith(begins)), None)
+
+
+def fitting(
+    said: list[tuple[dict, str | None, str]], pictures: dict[str, str], room: int
+) -> tuple[bytes, list[tuple], int]:
+    """(packed predictions of as many whole problems as fit `room` bytes with their pictures, these problems, of how
+    many in all)."""
+    problems = list(dict.fromkeys(problem_of(row) for row, _, _ in said))
+    count = len(problems)
+    while True:
+        shown = {problem: place for place, problem in enumerate(problems[:count])}
+        blob = packed([one for one in said if problem_of(one[0]) in shown], shown)
+        size = len(blob) * 4 / 3 + sum(len(pictures.get(key, "")) for key in {k for p in shown for k in p[1:]})
+        if size <= room or not count:
+            return blob, list(shown), len(problems)
+        count = int(count * min(0.9, room / size))
+
+
+def problem_of(row: dict) -> tuple:
+    return (row.get("question", row["prompt"]), *row.get("pictures", ()))  # older predictions have no question
+
+
+def packed(said: list[tuple[dict, str | None, str]], places: dict[tuple, int]) -> bytes:
+    """gzip of {"rows": values in the order of ROW in evaluation.js, and the texts that they count in}."""
+    texts: dict[str, dict[str, int]] = {"stages": {}, "prompts": {}, "answers": {}}
+
+    def place(of: str, text: str) -> int:
+        return texts[of].setdefault(text, len(texts[of]))
+
+    rows = []
+    for row, seed, stage in said:
+        rows.append([
+            place("stages", stage), None if seed is None else int(seed), place("prompts", row["prompt"]),
+            place("answers", row["answer"]), row["response"], int(row["finished"]), row["reward"], row["tokens"],
+            row.get("verdict", False), row.get("p_yes"), places[problem_of(row)],
+        ])
+    lists = {name: list(found) for name, found in texts.items()}
+    problems = {"questions": [key[0] for key in places], "pictures": [key[1:] for key in places]}
+    content = json.dumps(lists | problems | {"rows": rows}, separators=(",", ":"))
+    return gzip.compress(content.encode("ascii"), mtime=0)
