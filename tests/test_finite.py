@@ -17,7 +17,14 @@ from same_run import differences
 import train
 from evaluate import main as evaluate
 from spark_lib.config import ConfigError, load_config
-from spark_lib.model.checkpoints import ADAPTER, checkpoints, load_trained, save_checkpoint, save_merged
+from spark_lib.model.checkpoints import (
+    ADAPTER,
+    checkpoints,
+    load_checkpoint,
+    load_trained,
+    save_checkpoint,
+    save_merged,
+)
 from spark_lib.model.finite import MOST_SKIPPED, NotFinite, is_finite, refuse_broken_model
 from spark_lib.model.weights import trainable
 from spark_lib.resuming import last_state
@@ -86,25 +93,25 @@ def assert_same_state(ours: tuple, theirs: tuple) -> None:
         assert all(torch.equal(ours[1]["state"][i][key], value) for key, value in state.items())
 
 
-def break_losses(monkeypatch, which, value: float, gradient: bool = False) -> None:
-    """The losses of the micro-batches `which(count from 0)` are not finite any more, or only their gradients."""
+def break_losses(monkeypatch, which, value: float, what: str = "both") -> None:
+    """The losses of the micro-batches `which(count from 0)` are not finite any more, or their gradients, or both."""
     loss_of, count = train.joint_loss, iter(range(10**6))
 
     def broken(*args):
         loss, metrics = loss_of(*args)
         if which(next(count)):
-            if gradient:
+            if what == "gradient":
                 loss.register_hook(lambda grad: grad * value)
             else:
-                loss = loss * value
+                loss = loss * value if what == "both" else loss + value
         return loss, metrics
 
     monkeypatch.setattr(train, "joint_loss", broken)
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITE, -INFINITE])
-@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
-def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, gradient):
+@pytest.mark.parametrize("what", ["loss", "gradient", "both"])
+def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, what):
     """One NaN gradient made the norm NaN, clipping every gradient, the optimiser every weight: 28 of 28 tensors. Now
     the step leaves no trace: what is learned next is what would have been learned without it."""
     spark.put_back()
@@ -113,7 +120,7 @@ def test_a_step_that_is_not_finite_changes_nothing(spark, monkeypatch, value, gr
     spark.put_back()
     before = snapshot(spark)
     with monkeypatch.context() as patch:
-        break_losses(patch, lambda count: True, value, gradient)
+        break_losses(patch, lambda count: True, value, what)
         learned = spark.update(spark.groups[:2], [], "broken")
     assert_same_state(snapshot(spark), before)
     assert learned["update/rows"] == 2 and learned["update/skipped"] == 1
@@ -418,6 +425,26 @@ def test_damaged_checkpoints_end_well_or_in_one_line(spark, tmp_path):
     """Adapters and checkpoints with missing, damaged or swapped files: never a traceback."""
     seen = fuzz_checkpoints(spark, tmp_path, 12, seed=0)
     assert seen["from the one before"] and seen["refused"]
+
+
+def test_one_flipped_bit_of_the_optimiser_is_noticed(spark, tmp_path):
+    """torch reads past a wrong checksum: IndexError and AssertionError out of its unpickler, or other moments."""
+    spark.put_back()
+    state = {"sampled_tokens": 1, "seconds": {}, "model": "starter", "quantization": "none"}
+    folder, rng, refused = save_checkpoint(tmp_path, 1, spark, state), random.Random(0), 0
+    data, before = (folder / "optimizer.pt").read_bytes(), snapshot(spark)
+    for i in range(60):
+        place = rng.randrange(3000 if i % 2 else len(data))  # the pickle stands at the beginning
+        flipped = data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
+        (folder / "optimizer.pt").write_bytes(flipped)
+        try:
+            load_checkpoint(folder, spark.model, spark.optimizer)
+            assert_same_state(snapshot(spark), before)  # the bit was padding
+        except ConfigError as error:
+            assert "optimizer.pt" in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 30
+    spark.put_back()
 
 
 @pytest.mark.slow

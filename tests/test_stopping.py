@@ -108,6 +108,12 @@ def test_sigterm_leaves_a_checkpoint_and_the_run_goes_on(whole, place, monkeypat
     assert same_but_for_checkpoints(run, whole)
 
 
+def test_names_in_a_checkpoint_are_in_order(whole):
+    """peft writes a set as Python has it: another order in each process, so that no two checkpoints were the same."""
+    names = json.loads((whole / "checkpoint-3" / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 3 and names == sorted(names)
+
+
 def same_but_for_checkpoints(run: Path, whole: Path) -> bool:
     """A stop may leave an older checkpoint than the undisturbed run keeps; the last ones are the same."""
     return {name.split("/")[0] for name in differences(run, whole)} <= {"checkpoint-0", "checkpoint-1", "checkpoint-2"}

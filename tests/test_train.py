@@ -17,6 +17,7 @@ from conftest import run_here, two_processes
 from safetensors.torch import load_file
 
 from spark_lib.config import ConfigError, load_config
+from spark_lib.view import read
 from train import main
 
 REPO = Path(__file__).parents[1]
@@ -76,6 +77,22 @@ def test_a_run_leaves_what_other_programs_read(whole):
     assert all(summary["seconds"][phase] > 0 for phase in ("total", "sample", "verify", "train", "evaluate"))
     assert (whole / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "own verdict" in (whole / "report.md").read_text()
+
+
+def test_a_run_keeps_and_shows_what_was_said(whole):
+    """Every sampled token is in the record, which may be no burden: of the quickstart's 400,000 tokens 5 MB were too
+    much, and 2 % of its time (the bound here leaves room for a machine that stumbles)."""
+    summary = json.loads((whole / "summary.json").read_text())
+    rows = list(read(whole))
+    tokens = sum(len(r["tokens"]) for row in rows for group in row["groups"] for r in group["responses"])
+    assert [row["step"] for row in rows] == list(range(4)) and tokens == summary["sampled_tokens"]
+    judged = [group for row in rows for group in row["groups"] if group["kind"] != "solve"]
+    known = {r["id"] for row in rows for group in row["groups"] for r in group["responses"]}
+    assert judged and all(a["id"] in known for group in judged for a in group["about"])
+    assert (whole / "rollouts.jsonl.gz").stat().st_size < 5 * tokens
+    assert summary["seconds"]["record"] < 0.05 * summary["seconds"]["total"]
+    shown = (whole / "report.html").read_text()
+    assert shown.count('type="application/gzip"') == 4 and f"{tokens:,} sampled tokens" in shown
 
 
 @pytest.mark.parametrize("steps", [

@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import struct
+import zipfile
 from pathlib import Path
 
 import torch
@@ -22,7 +24,9 @@ from spark_lib.model.weights import dense_weight, is_quantised
 
 ADAPTER = Path("adapter") / "adapter_model.safetensors"
 MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}  # as torch and bitsandbytes call them
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
+# What reading a damaged file ends in; torch's unpickler, following bytes that mean nothing, in almost anything.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, AttributeError, AssertionError,
+              ArithmeticError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError)
 
 
 def write(path: Path, text: str) -> None:
@@ -130,6 +134,9 @@ def load_checkpoint(checkpoint: Path, model, optimizer) -> dict:
     else:
         model.load_state_dict(read_model(checkpoint, model))
     try:
+        with zipfile.ZipFile(checkpoint / "optimizer.pt") as parts:
+            if damaged := parts.testzip():  # by its checksum, at which torch does not look
+                raise ValueError(f"{damaged} in it is not what was written")
         saved = torch.load(checkpoint / "optimizer.pt", weights_only=True)
         optimizer.load_state_dict(saved)
     except UNREADABLE as error:
