@@ -63,7 +63,8 @@ def config_of(target: str, settings: Evaluation) -> Config:
         config.recycle.view = settings.view
     names = ("data", "temperature", "max_new_tokens", "max_pixels", "verifier")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
-    return dataclasses.replace(config, seed=0, **given)  # runs of different seeds are evaluated with the same numbers
+    # Runs of different seeds are evaluated with the same numbers; where one was sampled does not matter any more.
+    return dataclasses.replace(config, seed=0, vllm=settings.vllm, **given)
 
 
 def problem_sets(settings: Evaluation, config: Config) -> tuple[Sets, dict[str, list[str]]]:
@@ -105,7 +106,7 @@ def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
         **{name: getattr(settings, name) for name in names}, "view": config.recycle.view,
         "right_at": config.recycle.right_at, "temperature": config.temperature, "verifier": config.verifier,
         "max_new_tokens": config.max_new_tokens, "max_pixels": config.max_pixels, "weights": fingerprint(model),
-        "problems": hashlib.sha256(asked.encode()).hexdigest()[:16],
+        "problems": hashlib.sha256(asked.encode()).hexdigest()[:16], **({"sampler": "vllm"} if config.vllm else {}),
     }
 
 
@@ -150,10 +151,12 @@ def evaluate(
         print(f"evaluating {target}: {folder}")
     clock, rule = Clock(), load_rule(config.verifier) if config.verifier else None
 
+    sampler = Sampler(model, tokenizer, config, accelerator, rule, clock)
+    sampler.start(folder)
+
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
-        at = dataclasses.replace(config, temperature=temperature)
-        sampler = Sampler(model, tokenizer, at, accelerator, rule, clock)
-        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
+        now = dataclasses.replace(sampler, config=dataclasses.replace(config, temperature=temperature), rule=rule)
+        return now(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})
@@ -179,6 +182,7 @@ def evaluate(
         else:
             done.results |= figures
         done.stories[name] = examples(said[0].turns, right_at)
+    sampler.stop()
     if len(scores := [one["score"]["accuracy"] for one in done.results.get("benchmarks", {}).values()]) > 1:
         done.results["average"] = metrics.mean(scores)
     return done

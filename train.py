@@ -35,8 +35,11 @@ from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode
 from spark_lib.run import Clock, Run
 from spark_lib.sampling.roll import Sampler
+from spark_lib.sampling.vllm import reach
 from spark_lib.starters.warmup import lessons, warm_up
 from spark_lib.stopping import run_script
+
+MEASURED = ("tokens", "clipped", "kl", "nll", "sampled", "mismatch", "capped")  # of joint_loss
 
 
 def train(spark: "Spark", data: list[Problem], run: Run) -> None:
@@ -76,6 +79,7 @@ class Spark:
     """The state of training (model, tokenizer, optimiser) and its two verbs: roll and update."""
 
     def __init__(self, config: Config, accelerator: Accelerator):
+        reach(config)
         self.config, self.accelerator, self.clock = config, accelerator, Clock()
         self.dtype = compute_dtype(accelerator.device)
         self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
@@ -115,7 +119,7 @@ class Spark:
             return {"update/rows": len(rows)} | self.guard.measured()
         mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
         batches = [(part, None) for part in micro_batches(mine, self.micro_batch_tokens)]
-        totals = torch.zeros(5, dtype=torch.float64)
+        totals = torch.zeros(1 + len(MEASURED), dtype=torch.float64)
         with self.clock("train"), learning(model):
             for i in range(config.updates_per_step):
                 batches, measured = self.add_gradients(batches, seeds.number(config.seed, step, "dropout", i))
@@ -126,28 +130,32 @@ class Spark:
                     return {"update/rows": len(rows)} | self.guard.measured()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        loss, tokens, clipped, kl, nll = totals.tolist()
-        updates = config.updates_per_step
+        loss, tokens, clipped, kl, nll, sampled, mismatch, capped = totals.tolist()
+        updates, sampled = config.updates_per_step, sampled or 1  # demonstrations alone were not sampled
         return {"update/rows": len(rows), "update/loss": loss / updates, "update/grad_norm": norm.item(),
-                "update/clipped": clipped / tokens, "update/kl": kl / tokens, "update/nll": nll / tokens}
+                "update/clipped": clipped / tokens, "update/kl": kl / tokens, "update/nll": nll / tokens,
+                "update/mismatch": mismatch / sampled, "update/capped": capped / sampled}
 
     def add_gradients(self, batches: list[tuple], seed: int) -> tuple[list[tuple], torch.Tensor]:
         """Gradients of the step's loss, micro-batch by micro-batch: pairs of rows and their log-probs before the first
         of the step's updates, None if this is the first. Where memory runs out, again from nothing with half the rows.
 
-        Returns (the pairs, log-probs filled in; sums over tokens: loss, tokens, clipped tokens, KL, NLL).
+        Returns (the pairs, log-probs filled in; sums over tokens: the loss, then MEASURED).
         """
+
+        config = self.config
 
         def attempt():
             torch.manual_seed(seed)
-            pairs, totals = [], torch.zeros(5, dtype=torch.float64)
+            pairs, totals = [], torch.zeros(1 + len(MEASURED), dtype=torch.float64)
             for rows, first in batches:
                 batch = pack(rows, self.accelerator.device)
                 logprobs = self.logprobs(self.model, batch)
                 first = logprobs.detach() if first is None else first
-                loss, measured = joint_loss(logprobs, first, self.reference(batch), batch, self.config.clip)
+                reference = self.reference(batch)
+                loss, measured = joint_loss(logprobs, first, reference, batch, config.clip, config.importance_cap)
                 loss.backward()
-                totals += torch.tensor([loss.item(), *(measured[k] for k in ("tokens", "clipped", "kl", "nll"))])
+                totals += torch.tensor([loss.item(), *(measured[name] for name in MEASURED)])
                 pairs.append((rows, first))
             return pairs, totals
 
@@ -202,6 +210,7 @@ def main(argv: list[str]) -> None:
             run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
         if made:
             warm_up(spark, made, run)
+        spark.roll.start(run.folder)
         roll = spark.roll.evaluating
         judged = run.once("judge_set", lambda: skills.judge_set(heldout, roll("judge set"), config))
         before = run.once("before", lambda: skills.measure(heldout, judged, roll("before"), config))

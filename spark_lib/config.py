@@ -24,6 +24,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 SOURCE = "(verifier|majority|judge|judge_probability|majority_and_judge)"  # whose marks are learned from
 LARGEST = 2**63 - 1
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+ENGINE_CAP = 2.0  # importance_cap where vllm samples and it is not given
 
 # What YAML and OmegaConf raise about text that means no value: "!!int x", "[" a thousand times, …
 UNREADABLE = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
@@ -146,6 +147,8 @@ class Config:
     too_long: str = key("drop", "prompts that leave no room for max_new_tokens within the model's positions. drop: "
                         "counted and left out. refuse: the run ends before it begins", choices=("drop", "refuse"))
     max_rows: int = key(256, "responses decoded at a time", 1)
+    vllm: str | None = key(None, "sample on the vLLM server at this address, e.g. http://127.0.0.1:8000; null: our own "
+                           "loop. See docs/scale.md")
     judge_share: float = key(0.25, "share of a step's responses that goes to recycled problems", 0, 0.99)
     judge_group_size: int = key(4, "responses per recycled problem", 2)
     recycle: Recycle = key(Recycle, "")
@@ -161,6 +164,8 @@ class Config:
     loss: str = key("dapo", "how tokens are weighted, see loss.token_weights", choices=("grpo", "dr_grpo", "dapo"))
     weights: Weights = key(Weights, "")
     clip: float = key(0.2, "the importance ratio is clipped to [1 - clip, 1 + clip]", 0)
+    importance_cap: float | None = key(None, "weight each token by how much likelier the trained model finds it than "
+                                       "its sampler did, at most by this; null: off. With vllm 2, unless given", 1)
     beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
     updates_per_step: int = key(1, "optimiser updates on the same rollouts; 1 is strictly on-policy", 1)
     lr: float = key(1e-5, "learning rate", 0)
@@ -217,6 +222,11 @@ def load_config(argv: list[str]) -> Config:
     content = read_yaml(file, "resume: no run to go on with," if resume else "no config file,")
     config = settings_of(Config, content, str(file), words, leaves())
     config.run_name = config.run_name or file.stem
+    given = {word.split("=")[0] for word in words}
+    if not resume or content.get("vllm"):  # what a run without an engine has written down was not said about one
+        given |= set(content)
+    if config.vllm and "importance_cap" not in given:
+        config.importance_cap = ENGINE_CAP
     check(config)
     return config
 

@@ -23,13 +23,13 @@ FIRST = {  # what people set first
 HEADINGS = {
     Config: {
         "seed": "run", "model": "data", "quantization": "memory", "data": "data", "max_steps": "run",
-        "problems_per_step": "sampling", "max_rows": "memory", "judge_share": "recycling", "verifier": "learning",
-        "micro_batch_tokens": "memory", "lora.r": "learning", "merge": "run", "plan": "memory",
-        "eval.limit": "evaluation", "log_with": "run",
+        "problems_per_step": "sampling", "max_rows": "memory", "vllm": "sampling",
+        "judge_share": "recycling", "verifier": "learning", "micro_batch_tokens": "memory", "lora.r": "learning",
+        "merge": "run", "plan": "memory", "eval.limit": "evaluation", "log_with": "run",
     },
     Evaluation: {
         "model": "run", "quantization": "memory", "name": "run", "suite": "data", "parts": "evaluation",
-        "batch": "memory", "rounds": "evaluation", "split": "data", "view": "evaluation", "temperature": "sampling",
+        "batch": "memory", "rounds": "evaluation", "split": "data", "view": "evaluation", "vllm": "sampling",
         "max_pixels": "data", "verifier": "evaluation",
     },
 }

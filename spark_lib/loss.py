@@ -5,10 +5,11 @@ GRPO (PAPER steps 3 and 4) over every kind of problem at once, which is SPARK's 
     A_i   = (r_i - mean(r)) / sqrt(mean((r - mean(r))^2) + eps)                 within the group
     ratio = exp(logp - logp_old)                                                per response token
     KL    = exp(logp_ref - logp) - (logp_ref - logp) - 1                        the "k3" estimator, per token
-    loss  = sum over tokens of  w * ( -min(ratio * A, clip(ratio) * A) + beta * KL )
+    loss  = sum over tokens of  w * ( -c * min(ratio * A, clip(ratio) * A) + beta * KL )
 
 w spreads the loss over the step's tokens (token_weights) times the weight of the kind. It is fixed before the
-step is cut into micro-batches, so the gradient does not depend on their size.
+step is cut into micro-batches, so the gradient does not depend on their size. c is 1, or with importance_cap
+corrects for a sampler that draws by other numerics than are trained (importance_weights).
 
 Departures from the paper. logp_old is the update's own first log-prob, detached, not the sampler's: one update
 on fresh rollouts is strictly on-policy, and two numerics of one policy never make a ratio. A demonstration
@@ -20,7 +21,7 @@ model for their log-probs; here are only numbers.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -48,7 +49,8 @@ def token_weights(lengths: list[int], loss: str, max_new_tokens: int) -> list[fl
 class Row:
     """One training row: a prompt, some responses to it, and per response its advantage and token weight.
 
-    beta is the weight of the KL term for the whole row; seen: what the prompt shows of images (vision.Seen)."""
+    beta is the weight of the KL term for the whole row; seen: what the prompt shows of images (vision.Seen); sampled:
+    the sampler's log-probs of the responses' tokens, None of responses that nobody sampled (demonstrations)."""
 
     prompt: list[int]
     responses: list[list[int]]
@@ -56,9 +58,17 @@ class Row:
     weights: list[float]
     beta: float
     seen: object = None
+    sampled: list[list[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.responses))
+
+    def part(self, which: slice) -> "Row":
+        """The same prompt with these of its responses."""
+        return replace(
+            self, responses=self.responses[which], advantages=self.advantages[which], weights=self.weights[which],
+            sampled=self.sampled and self.sampled[which],
+        )
 
 
 def verdict_scales(groups: list[list]) -> dict[tuple[str, str], float]:
@@ -88,7 +98,8 @@ def rows_of_groups(groups: list[list], config) -> list[Row]:
             continue
         advantages = group_advantages(rewards, scale=config.loss != "dr_grpo")[0].tolist()
         first, responses = group[0], [r.response_ids for r in group]
-        rows.append(Row(first.prompt_ids, responses, advantages, own, config.beta, first.seen))
+        sampled = [r.logprobs for r in group]
+        rows.append(Row(first.prompt_ids, responses, advantages, own, config.beta, first.seen, sampled))
     return rows
 
 
@@ -112,9 +123,7 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
             while end < len(row.responses) and size + len(row.responses[end]) <= max_tokens:
                 size += len(row.responses[end])
                 end += 1
-            part = slice(start, end)
-            own = row.responses[part], row.advantages[part], row.weights[part]
-            pieces.append(Row(row.prompt, *own, row.beta, row.seen))
+            pieces.append(row.part(slice(start, end)))
             start = end
     batches: list[list[Row]] = []
     for piece in sorted(pieces, key=len, reverse=True):
@@ -125,23 +134,44 @@ def micro_batches(rows: list[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
+def importance_weights(logprobs: torch.Tensor, sampled: torch.Tensor, cap: float) -> torch.Tensor:
+    """(N, R) min(exp(logp - logp_sampled), cap) of every token, without a gradient; 1 where nothing was sampled (nan).
+
+    Another program draws from the same weights by other numerics, so its distribution q is not quite the policy p. With
+    the weight p / q, the mean of A * grad log p over what q draws is that over what p would draw; the cap bounds its
+    variance for a little bias (truncated importance sampling, Ionides 2008). One weight per token, not per response:
+    gaps of 0.01 a token would multiply to a factor of 2.7 over 100 tokens.
+    """
+    return torch.where(sampled.isnan(), 1.0, (logprobs.detach() - sampled).exp().clamp(max=cap))
+
+
 def joint_loss(
-    logprobs: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | None, batch, clip: float
+    logprobs: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | None, batch, clip: float,
+    cap: float | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """(loss, metrics) of one micro-batch; losses of a step's micro-batches add up to the step's loss.
 
     logprobs, old, reference: (N, R) of response_logprobs now, before the step's first update (no gradient), and
-    of the reference model (None where no row has beta > 0). Metrics are sums over tokens, to be divided by "tokens".
+    of the reference model (None where no row has beta > 0). cap: of importance_weights; None leaves them out. Metrics
+    are sums over tokens, to be divided by "tokens", and "mismatch" and "capped" by "sampled".
     """
     ratio = (logprobs - old).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
     loss = -torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
+    sampled = ~batch.sampled.isnan()
     metrics = {
         "tokens": batch.valid.sum().item(),
         "clipped": ((clipped * batch.advantages < ratio * batch.advantages) & batch.valid).sum().item(),
+        "nll": -(logprobs.detach() * batch.valid).sum().item(),
+        "kl": 0.0,
+        "sampled": sampled.sum().item(),
+        "mismatch": (old - batch.sampled)[sampled].abs().sum().item(),
+        "capped": 0,
     }
-    metrics["nll"] = -(logprobs.detach() * batch.valid).sum().item()
-    metrics["kl"] = 0.0
+    if cap is not None:
+        weights = importance_weights(old, batch.sampled, cap)
+        loss = weights * loss
+        metrics["capped"] = ((weights == cap) & sampled).sum().item()
     if reference is not None:
         difference = reference - logprobs
         kl = difference.exp() - difference - 1

@@ -94,6 +94,15 @@ def stop_ids(model, tokenizer) -> set[int]:
     return {i for i in ids | {tokenizer.eos_token_id} if i is not None}
 
 
+def rollout_of(
+    problem: Problem, prompt_ids: list[int], ids: list[int], logprobs: list[float], tokenizer, stops: set[int],
+    seen: Seen | None = None,
+) -> Rollout:
+    """The Rollout of token ids that were drawn, by whatever drew them."""
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    return Rollout(problem, prompt_ids, ids, text, ids[-1] in stops, logprobs, seen=seen)
+
+
 def sample(
     model, tokenizer, problems: list[Problem], n: int, max_new_tokens: int, temperature: float,
     generator: torch.Generator, max_rows: int = 512, share: slice = slice(None), count=None,
@@ -112,17 +121,12 @@ def sample(
     groups: list[list[Rollout]] = [[] for _ in problems]
     # Prompts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
-    per_batch = max(1, max_rows // n)
+    ordered, seen = [prompts[i] for i in order], [encoded[i][1] for i in order]
     was_training = model.training
     model.eval()  # dropout off, and gradient checkpointing would silently drop the cache in train mode
-    for start in range(0, len(order), per_batch):
-        batch = order[start : start + per_batch]
-        seen = [encoded[i][1] for i in batch]
-        decoded = decode(model, [prompts[i] for i in batch], uniforms[batch], stops, temperature, seen, count)
-        for row, (ids, logprobs) in enumerate(decoded):
-            i = batch[row // n]
-            text = tokenizer.decode(ids, skip_special_tokens=True)
-            finished = ids[-1] in stops
-            groups[i].append(Rollout(problems[i], prompts[i], ids, text, finished, logprobs, seen=encoded[i][1]))
+    decoded = decode(model, ordered, uniforms[order], stops, temperature, seen, count, max_rows)
     model.train(was_training)
+    for row, (ids, logprobs) in enumerate(decoded):
+        i = order[row // n]
+        groups[i].append(rollout_of(problems[i], prompts[i], ids, logprobs, tokenizer, stops, encoded[i][1]))
     return groups

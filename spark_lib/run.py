@@ -176,6 +176,7 @@ class Run:
             return False
         finally:
             self.stop.__exit__()
+            self.spark.roll.stop()
             self.accelerator.end_training()
 
     @property

@@ -31,6 +31,7 @@ class Evaluation:
     split: str = key("test", "held-out problems to use, see eval.split of train.py", choices=("test", "validation"))
     data: str | None = key(None, "problems to solve, as in train.py")
     view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
+    vllm: str | None = key(None, "sample on the vLLM server at this address, as in train.py")
     temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
     max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
     max_pixels: int | None = key(None, "larger images are scaled down to it", 784)

@@ -68,8 +68,7 @@ def halves(batches: list[tuple[list[Row], torch.Tensor | None]]) -> list[tuple[l
         if middle:
             parts = [rows[:middle], rows[middle:]]
         elif middle := len(row.responses) // 2:
-            parts = [[replace(row, responses=row.responses[part], advantages=row.advantages[part],
-                              weights=row.weights[part])] for part in (slice(middle), slice(middle, None))]
+            parts = [[row.part(slice(middle))], [row.part(slice(middle, None))]]
         else:
             parts = [rows]
         start = 0
@@ -152,11 +151,11 @@ def plan_of(shape, config: Config) -> Plan:
     always[f"weights that learn, {learned / 1e6:,.1f} M in fp32"] = 4 * learned
     always[f"state of {config.optimizer}"] = STATE_BYTES[config.optimizer] * learned
 
-    sampling = sampling_parts(base, config)
+    sampling = {"on the vLLM server": 0.0} if config.vllm else sampling_parts(base, config)
     if config.lora is None:
         sampling["weights in bf16"] = learned * dtype.itemsize
         model = base = base.float()  # computed with in dtype all the same, see kept_bytes
-    elif config.quantization != "none" and config.dense_sampling:
+    elif config.quantization != "none" and config.dense_sampling and not config.vllm:
         sampling["dense copy of the quantised layers (dense_sampling)"] = linear * dtype.itemsize
     learning = {"gradients": 4 * learned} | learning_parts(model, base, config, dtype)
     if config.quantization != "none":

@@ -34,6 +34,7 @@ class Batch:
     back: (T,) where each token is among the prompts and then the responses, padded.
     source, target, valid: (N, R) column whose output predicts the token; that token; true for real tokens.
     advantages, weights, beta: (N, 1).
+    sampled: (N, R) the sampler's log-prob of every token; nan where there is none.
     masks: filled by packed_attention, per sliding window.
     seen, places: of the prompts with images; the columns that all their images' vectors take.
     """
@@ -51,6 +52,7 @@ class Batch:
     advantages: torch.Tensor
     weights: torch.Tensor
     beta: torch.Tensor
+    sampled: torch.Tensor
     masks: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     places: torch.Tensor | None = None
@@ -86,13 +88,16 @@ def pack(rows: list[Row], device="cpu") -> Batch:
     back = torch.cat([real.flatten().nonzero(), real.numel() + valid.flatten().nonzero()]).squeeze(1)
     prompt_of = tensor([i for i, _ in flat])
     last = (prompts.max(1).values[prompt_of])[:, None]  # the prompt's last token predicts the response's first
+    sampled = torch.full(valid.shape, torch.nan)
+    for i, known in enumerate(one for row in rows for one in row.sampled or [[]] * len(row.responses)):
+        sampled[i, : len(known)] = torch.tensor(known)
     shown = [(prompts[i, 0].item(), row.seen) for i, row in enumerate(rows) if row.seen]
     return Batch(
         tensor([ids]), positions.to(device), prompts, responses, prompt_of, real.sum(1)[prompt_of], back,
         source=torch.cat([last, responses[:, :-1]], 1), target=tensor(ids)[responses], valid=valid,
         advantages=tensor([[a] for row in rows for a in row.advantages]),
         weights=tensor([[w] for row in rows for w in row.weights]),
-        beta=tensor([[rows[i].beta] for i, _ in flat]),
+        beta=tensor([[rows[i].beta] for i, _ in flat]), sampled=sampled.to(device),
         seen=[seen for _, seen in shown],
         places=torch.cat([first + seen.places for first, seen in shown]).to(device) if shown else None,
     )

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -17,6 +18,7 @@ from spark_lib.rollout import Rollout, sample
 from spark_lib.sampling import labels
 from spark_lib.sampling.confidence import yes_probabilities
 from spark_lib.sampling.room import Room
+from spark_lib.sampling.vllm import Engine
 
 PATIENCE = 5  # seconds that a step's sampling may take before a bar tells how far it is
 
@@ -32,12 +34,24 @@ class Sampler:
     rule: Rule | None
     clock: object  # seconds by phase, see run.Clock
     frozen: object = None  # the model before training, where it is not the same with its adapter off
+    engine: Engine | None = None  # samples in our own loop's place, see start
     halvings: int = 0  # how often memory ran out
     unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
 
     @cached_property
     def room(self) -> Room:
         return Room(self.model, self.tokenizer, self.config)
+
+    def start(self, folder: Path) -> None:
+        """To be called before the first roll. Where `vllm` names a server, it is tried out and samples from now on;
+        what is written for it lies under `folder`, the run's. Raises ConfigError."""
+        if self.config.vllm:
+            self.engine = Engine(self.config, self.model, self.tokenizer, self.accelerator, folder)
+            progress.say(self.engine.tried())
+
+    def stop(self) -> None:
+        if self.engine:
+            self.engine.stop()
 
     def __call__(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,
@@ -120,16 +134,16 @@ class Sampler:
     def sample(
         self, problems: list[Problem], part: range, n: int, stream: tuple, max_rows: int, start_model: bool, count
     ) -> list[list[Rollout]]:
-        """This process's share of the groups. The random numbers are each response's own: the groups do not depend on
-        max_rows."""
+        """This process's share of the groups. The random numbers of our own loop are each response's own: the groups
+        do not depend on max_rows."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        share, how = slice(part.start + rank, part.stop, world), (n, config.max_new_tokens, config.temperature)
+        if self.engine:
+            return self.engine.sample(problems[share], *how, start_model, count)
         weights = merged(self.model, config.dense_sampling)
         with starting_model(self.model, self.frozen) if start_model else weights as model:
-            return sample(
-                model, self.tokenizer, problems, n, config.max_new_tokens, config.temperature,
-                seeds.generator(config.seed, *stream), max_rows,
-                share=slice(part.start + rank, part.stop, world), count=count,
-            )
+            generator = seeds.generator(config.seed, *stream)
+            return sample(model, self.tokenizer, problems, *how, generator, max_rows, share=share, count=count)
 
     def evaluating(self, what: str):
         """The same for held-out problems: a function (problems, n, stream name) whose time counts as "evaluate".
