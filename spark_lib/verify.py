@@ -94,7 +94,7 @@ def number_in(answer: str) -> Fraction | None:
 _VERDICTS = {"pointwise": ("yes", "no"), "pairwise": ("a", "b")}
 _CHOICE = re.compile(
     r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? ?)?[(\[]? ?([a-z]) ?"
-    r"(?:[)\].:]+ ?(.*)|- ?(.*)|\((.*)\))?",
+    r"(?:[)\].:]+ ?(.*)|[-=] ?(.*)|\((.*)\))?",
     re.IGNORECASE,
 )
 
@@ -113,10 +113,10 @@ def _same_choice(answer: str, reference: str, options: list[str]) -> bool:
     if lettered and lettered[1].lower() in by_letter:
         text = next((text.strip() for text in lettered.groups()[1:] if text), "")
         return lettered[1].lower() == gold and (not text or _same(text, by_letter[gold]))
-    alike = [option for option in options if _same(answer, option)]
+    alike = [option for option in options if _same(answer, option) or _same(option, answer)]
     if len(alike) > 1:  # of 5 and 5 cm, the one that is spelled so; of 8 and 8.0 neither
         alike = [option for option in alike if bool(units.quantity(option)) == bool(units.quantity(answer))]
-    return alike == [by_letter[gold]]
+    return alike == [by_letter[gold]] and _same(answer, by_letter[gold])
 
 
 # The rules in the order in which they are asked: the first that knows such answers decides, the others say None.

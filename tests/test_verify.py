@@ -305,10 +305,11 @@ def test_an_option_that_reads_like_another_without_its_unit() -> None:
     problem = solve("B", choices=("5", "5 cm", "5 m", "8", "8.0"))
     for answer in ("5 cm", r"5\text{ cm}", "B. 5 cm", r"\textbf{(B)}\ 5\text{ cm}", r"\textbf{\text{(B)}}", "{B}"):
         assert verify(f"\\boxed{{{answer}}}", problem), answer
-    for answer in ("5", "5 m", "B. 5 m", "A. 5 cm", "50 mm or 5 cm", "not B"):
+    for answer in ("5", "5 m", "B. 5 m", "A. 5 cm", "50 mm or 5 cm", "not B", "A = 5 cm"):
         assert not verify(f"\\boxed{{{answer}}}", problem), answer
     assert verify(r"\boxed{5}", solve("A", choices=problem.choices))
     assert not verify(r"\boxed{8}", solve("D", choices=problem.choices))
+    assert not verify(r"\boxed{5}", solve("A", choices=("5 cm", "5 m")))  # it may be either
 
 
 @pytest.mark.parametrize(
