@@ -281,11 +281,12 @@ def noise(rng: random.Random) -> str:
     return "".join(text)
 
 
-def test_pieces_over_and_over_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_pieces_over_and_over_take_no_time(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """5个个个… was a quantity of a quantity of …, until Python's stack was full; A1A1A1…! tried 3^300 readings."""
     monkeypatch.setattr(equivalence.Workers, "equivalent", lambda *_: False)
-    rng = random.Random(0)
-    for _ in range(1000):
+    rng = random.Random(count)
+    for _ in range(count):
         piece = rng.choice(["", " "]).join(rng.choices(PIECES, k=rng.randrange(1, 4)))
         text = (piece * 1000)[: rng.randrange(300, 990)] + rng.choice(["", "!", "}", "\\", " x"])
         with at_most(1):

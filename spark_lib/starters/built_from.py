@@ -16,8 +16,9 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "pillow")
-# What asks and marks the probes, which say when a phase is over: nothing is taught by it, so it may change.
-MEASURE = ("load.arithmetic", "load.solve_problem", "problem.Problem", "rollout.sample", "verify.verify_many")
+# What asks and marks the probes, which say when a phase is over, and errors: nothing is taught by it, so it may change.
+MEASURE = ("load.arithmetic", "load.solve_problem", "problem.Problem", "rollout.sample", "verify.verify_many",
+           "config.ConfigError")
 
 
 def digest(content: bytes) -> str:

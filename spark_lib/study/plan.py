@@ -113,7 +113,6 @@ def check(study: Study, file: Path, extra: list[str]) -> None:
         raise ConfigError(f"{file}: same_tokens: '{circle[0]}' waits for a setting that itself waits for another")
     taken: dict[tuple, str] = {}
     for run in planned(study, extra):
-        load_config([study.config, *run.words])
         if (other := taken.setdefault(tuple(run.folder.name.split("-")[-2:]), run.setting)) != run.setting:
             raise ConfigError(f"{file}: settings: '{other}' and '{run.setting}' are the same run")
 
