@@ -155,8 +155,9 @@ def evaluate(
     sampler.start(folder)
 
     def roll(problems: list[Problem], n: int, stage: str, temperature: float, part: range):
-        now = dataclasses.replace(sampler, config=dataclasses.replace(config, temperature=temperature), rule=rule)
-        return now(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
+        # The same Sampler throughout: it knows how many responses fit the memory, and which prompts were too long.
+        sampler.config, sampler.rule = dataclasses.replace(config, temperature=temperature), rule
+        return sampler(problems, n, ("evaluation", stage), settings.batch, part=part, whole=True)
 
     predict = Predictions(folder / "predictions.jsonl", roll, model, tokenizer, config, accelerator, settings.batch)
     done = Evaluated(folder, {"target": target, "settings": wanted}, {}, {})

@@ -130,7 +130,7 @@ def demonstration(kind: str, solution: str, answers: list[str], verdict: str) ->
     r"""The text that `judge_loss: sft` imitates: an own right response, a written comparison, the verdict.
 
     solution: a right response with its box; answers: the candidates' final answers. For a reflection it is the
-    solution itself. The comparison must be written out: without it imitation taught nothing (SCHEDULES.md).
+    solution itself. The comparison must be written out: without it imitation taught nothing here.
     """
     solution = solution.strip()
     if kind == "reflect":

@@ -119,7 +119,7 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def warm_base(run: str | Path | None) -> str | None:
-    """The base model of a run that began with a warm-up (see warmup.py), else None."""
+    """The base model of a run that began with a warm-up (starters/warmup.py), else None."""
     folder = Path(run or "") / "warm"
     return str(folder) if run and folder.is_dir() else None
 

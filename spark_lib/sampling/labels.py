@@ -2,7 +2,7 @@
 
 `reward:` says whose word counts in training; recycling then makes its problems from these marks, and a reflection's
 right answer is the one that they call right, so that nothing of the reference answer is left in what is learned. Held-
-out problems are always marked by the verifier, and every training rollout keeps the verifier's mark as its `truth`.
+out problems are always marked by the verifier, and a response to a question keeps the verifier's mark as its `truth`.
 
     verifier            the rule-based verifier (the paper)
     majority            right is what most of the group answered (TTRL, arXiv 2504.16084)
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spark_lib import seeds
+from spark_lib.model.vision import content_key, images_of
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.rewards import clusters, vote
@@ -45,7 +46,9 @@ def answers_of(group: Group) -> list[str | None]:
 
 def labelled(group: Group, answer: str, rewards: list[float]) -> Group:
     """The group with other marks and another right answer; the verifier's marks are kept as the truth."""
-    problem = replace(group[0].problem, answer=answer, choices=(), also=())
+    problem = group[0].problem
+    lettered = len(answer) == 1 and answer.isalpha()  # another spelling of a choice is compared as it is
+    problem = replace(problem, answer=answer, choices=problem.choices if lettered else (), also=())
     truths = [r.reward if r.truth is None else r.truth for r in group]
     return [replace(r, problem=problem, reward=reward, truth=truth) for r, reward, truth in zip(group, rewards, truths)]
 
@@ -104,7 +107,8 @@ def with_noise(groups: list[Group], noise, seed: int, stream: tuple) -> list[Gro
         draw = rng.random()
         if noise.systematic:
             answer = extract_boxed(r.text) or r.text
-            draw = seeds.rng(seed, "noise", r.problem.meta["question"], answer).random()
+            asked = (r.problem.meta["question"], r.problem.context, *map(content_key, images_of(r.problem)))
+            draw = seeds.rng(seed, "noise", *asked, answer).random()
         rate = {1.0: noise.false_negative, 0.0: noise.false_positive}.get(r.reward, 0.0)
         return replace(r, reward=1.0 - r.reward if draw < rate else r.reward, truth=r.reward)
 

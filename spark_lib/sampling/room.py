@@ -38,9 +38,9 @@ class Room:
         if self.positions is None:
             return True
         left = self.positions - self.config.max_new_tokens - sum(map(self.image_tokens, images_of(problem)))
-        if self.frame + 1 + len(problem.prompt.encode()) <= left:
+        if not problem.context and self.frame + 1 + len(problem.prompt.encode()) <= left:
             return True
-        return len(encode_prompt(self.tokenizer, problem.prompt)) <= left
+        return len(encode_prompt(self.tokenizer, problem.prompt, problem.context)) <= left
 
     def image_tokens(self, image) -> int:
         """At most so many, from its size alone. Qwen's grow with the image; in others any is taken for the largest."""
@@ -101,9 +101,10 @@ class Room:
             return
         kinds, view = self.config.recycle.kinds, self.config.recycle.view
         shown = 0 if view == "answer" else 2 if "pairwise" in kinds else 1 if kinds else 0
-        longest = max(data, key=lambda problem: len(problem.prompt))
+        longest = max(data, key=lambda problem: sum(map(len, (problem.prompt, *(text for _, text in problem.context)))))
         asked = prompts.render("pairwise", seeds.rng("room"), question=longest.prompt, a="", b="")
-        prompt = len(encode_prompt(self.tokenizer, asked)) + sum(map(self.image_tokens, images_of(longest)))
+        prompt = len(encode_prompt(self.tokenizer, asked, longest.context))
+        prompt += sum(map(self.image_tokens, images_of(longest)))
         total = prompt + (shown + 1) * self.config.max_new_tokens
         if not shown or total <= self.positions:
             return

@@ -5,9 +5,9 @@ again, one that was killed goes on, one that fails is named and stops no other. 
 """
 
 import shlex
-import sys
 
 from spark_lib.config import ConfigError
+from spark_lib.stopping import run_script
 from spark_lib.study.plan import load_study, planned
 from spark_lib.study.report import write_report
 from spark_lib.study.runs import carry_out
@@ -28,9 +28,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+    run_script(main)

@@ -19,7 +19,6 @@ A run is named after what it is (its keys and its seed), not after the study: on
 also where another study made it.
 """
 
-import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -29,8 +28,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from spark_lib.config import ConfigError, explain, load_config
+from spark_lib.config import Config, ConfigError, explain, load_config
+from spark_lib.resuming import values
 
+# What a run is called, what is kept of it and how it fits the memory: it is the same run all the same.
+UNTOLD = {"run_name", "record", "log_with", "save_every", "merge", "plan", "card", "max_rows", "eval.max_rows",
+          "micro_batch_tokens", "activation_checkpointing", "dense_sampling"}
 COLUMNS = {
     "solve": "after.solve", "pointwise": "after.pointwise", "pairwise": "after.pairwise",
     "reflection": "after.reflection", "1 round": "after.tts.1", "2 rounds": "after.tts.2",
@@ -152,11 +155,12 @@ def planned(study: Study, extra: list[str]) -> list[Planned]:
 
 
 def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, after: Path | None = None) -> Path:
-    """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of the whole configuration, so that studies share
-    the runs that they have in common, and those of another config file are never taken for them."""
+    """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of all that differs from the defaults, so that
+    studies share the runs that they have in common, and those of another config file are never taken for them."""
     words = [*words_of(study.budget), *words_of(keys or {}), *extra]
-    whole = repr((dataclasses.replace(load_config([study.config, *words, f"seed={seed}"]), run_name=""), after))
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    config, usual = values(load_config([study.config, *words, f"seed={seed}"])), values(Config())
+    differs = {name: value for name, value in config.items() if name not in UNTOLD and value != usual.get(name, "")}
+    digest = hashlib.sha256(repr((sorted(differs.items()), after)).encode()).hexdigest()[:8]
     label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
     return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -62,7 +63,8 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
         run.folder.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{run.folder}.log", "a", encoding="utf-8") as log:
             process = subprocess.Popen([sys.executable, str(ROOT / commands[0][0]), *commands[0][1:]], stdout=log,
-                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                                       start_new_session=True)  # Ctrl-C reaches it through us alone, and once
         busy[run] = (process, commands[1:])
 
     shape = "{desc} |{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]{postfix}"
@@ -73,7 +75,7 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
                     if process.poll() is None:
                         continue
                     del busy[run]
-                    if process.returncode != 0:
+                    if process.returncode != 0 or not (run.folder / "summary.json").exists():
                         failed[run] = last_line(Path(f"{run.folder}.log"))
                         tqdm.write(f"failed: {run.setting}, seed {run.seed}: {failed[run]}")
                     elif rest:
@@ -91,7 +93,9 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
                 bar.refresh()
                 if busy:
                     time.sleep(pause)
-        finally:  # Ctrl-C: the runs got it as well and write their checkpoints
+        finally:  # a signal: the runs write their checkpoints and end, so that none goes on behind its study's back
+            for process, _ in busy.values():
+                process.send_signal(signal.SIGTERM)
             for process, _ in busy.values():
                 process.wait()
     return failed

@@ -29,3 +29,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a folder that cannot be written, a full disk
+        sys.exit(f"error: {error.filename or 'the page'}: {error.strerror or error}")

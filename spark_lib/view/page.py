@@ -93,12 +93,20 @@ def write_run(folder: Path, summary: dict | None = None) -> Path:
 
 def lines_of(path: Path) -> list[dict]:
     """The whole lines of a .jsonl file that may be growing."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines if line]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [parsed(line, path) for line in lines if line]
 
 
 def json_of(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return parsed(path.read_bytes(), path) if path.exists() else {}
+
+
+def parsed(text: bytes, path: Path) -> dict:
+    """JSON from a run's file. Raises ConfigError."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: it is damaged ({error}); the run writes it again when it is resumed") from error
 
 
 def flat(config: dict, prefix: str = "") -> dict:

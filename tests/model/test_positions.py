@@ -151,3 +151,22 @@ def test_an_image_is_never_taken_for_less_than_it_costs(size):
     image = ids.count(model.config.image_token_id)
     room = Room(model, processor, Config(max_pixels=50_000))
     assert image <= room.image_tokens(problem.image) <= 2 * image + 16
+
+
+def test_turns_before_the_question_take_room_too(gpt2):
+    """A short question at the end of a long chat passed the check, and the model ran beyond its positions."""
+    model, tokenizer = load_base(gpt2)
+    room = Room(model, tokenizer, Config(max_new_tokens=8))
+    short = Problem("1 + 1 = ?", "2", meta={"question": "1 + 1 = ?"})
+    chat = Problem("1 + 1 = ?", "2", meta={"question": "1 + 1 = ?"}, context=(("user", LONG), ("assistant", "480")))
+    assert room.holds(short) and not room.holds(chat) and room.kept([chat, short]) == [1]
+
+
+def test_an_evaluation_counts_what_is_too_long_once(gpt2, tmp_path, monkeypatch, capsys):
+    """A new Sampler for each batch began its count, and its search for what fits the memory, anew."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"{LONG} {i}", "answer": "480"} for i in range(80)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate.main([gpt2, "data=a.jsonl", "max_new_tokens=8", "parts=[]", "batch=1"])
+    said = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines() if "were not asked" in line]
+    assert len(said) > 2 and said == [2**k for k in range(len(said))]  # a tenth of the rows is held out

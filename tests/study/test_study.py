@@ -77,6 +77,15 @@ def test_settings_become_words_that_train_py_reads():
                               "recycle.shares={pairwise: 2.0}"]
 
 
+def test_how_a_run_fits_the_memory_or_is_kept_does_not_make_it_another_one(study_file):
+    """A new key of the kit, or record=0 on the command line, would else train every finished run again."""
+    study, extra = load_study([str(study_file)])
+    folders = [run.folder for run in planned(study, extra)]
+    for word in ("record=0", "max_rows=8", "save_every=3", "clip=0.2"):  # the last is the default
+        assert [run.folder for run in planned(*load_study([str(study_file), word]))] == folders
+    assert not {run.folder for run in planned(*load_study([str(study_file), "clip=0.3"]))} & set(folders)
+
+
 def test_words_on_the_command_line_reach_every_run_and_the_seeds_come_last(study_file):
     study, extra = load_study([str(study_file), "seeds=[7]", "jobs=2", "lr=1e-4"])
     assert study.jobs == 2

@@ -208,3 +208,11 @@ def test_reading_needs_no_model():
     code = "import sys, spark_lib.view; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=page.PARTS.parents[2])
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("name", ["summary.json", "after.json", "metrics.jsonl", "timings.jsonl"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path, name):
+    run = made_run(tmp_path, [])
+    (run / name).write_bytes(b'{"steps": 1\x00\n')
+    with pytest.raises(ConfigError, match=f"{name}: it is damaged"):
+        write_page(run)
