@@ -96,7 +96,7 @@ class Sampler:
     ) -> list[list[Rollout]]:
         """One group of n rollouts per problem, marked by the verifier."""
         part = range(len(problems)) if part is None else part
-        kept = self.room.kept(problems)
+        kept = self.room.kept(problems, part)
         if len(kept) < len(problems):
             inside = range(bisect_left(kept, part.start), bisect_left(kept, part.stop))
             fitting = [problems[i] for i in kept]

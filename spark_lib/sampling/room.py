@@ -54,13 +54,14 @@ class Room:
         side = reader.patch_size * reader.merge_size / math.sqrt(wanted / pixels)
         return (math.ceil(image.width / side) + 1) * (math.ceil(image.height / side) + 1)
 
-    def kept(self, problems: list[Problem]) -> list[int]:
-        """The places of the problems that fit. The others are counted, and their number said again as it doubles.
+    def kept(self, problems: list[Problem], part: range) -> list[int]:
+        """The places of the problems that fit. The others in `part`, which are to be asked now, are counted, and their
+        number is said again as it doubles.
 
         Raises ConfigError with too_long=refuse.
         """
         places = [i for i, problem in enumerate(problems) if self.holds(problem)]
-        if lost := len(problems) - len(places):
+        if lost := len(set(part).difference(places)):
             if self.config.too_long == "refuse":
                 raise ConfigError(f"too_long: {lost} of {len(problems)} prompts leave {self.limits}")
             before, self.left_out = self.left_out, self.left_out + lost

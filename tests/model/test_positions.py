@@ -159,7 +159,7 @@ def test_turns_before_the_question_take_room_too(gpt2):
     room = Room(model, tokenizer, Config(max_new_tokens=8))
     short = Problem("1 + 1 = ?", "2", meta={"question": "1 + 1 = ?"})
     chat = Problem("1 + 1 = ?", "2", meta={"question": "1 + 1 = ?"}, context=(("user", LONG), ("assistant", "480")))
-    assert room.holds(short) and not room.holds(chat) and room.kept([chat, short]) == [1]
+    assert room.holds(short) and not room.holds(chat) and room.kept([chat, short], range(2)) == [1]
 
 
 def test_an_evaluation_counts_what_is_too_long_once(gpt2, tmp_path, monkeypatch, capsys):
