@@ -28,8 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from spark_lib.config import Config, ConfigError, explain, load_config
-from spark_lib.resuming import values
+from spark_lib.config import Config, ConfigError, explain, leaves, load_config
 
 # What a run is called, what is kept of it and how it fits the memory: it is the same run all the same.
 UNTOLD = {"run_name", "record", "log_with", "save_every", "merge", "plan", "card", "max_rows", "eval.max_rows",
@@ -158,8 +157,9 @@ def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, afte
     """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of all that differs from the defaults, so that
     studies share the runs that they have in common, and those of another config file are never taken for them."""
     words = [*words_of(study.budget), *words_of(keys or {}), *extra]
-    config, usual = values(load_config([study.config, *words, f"seed={seed}"])), values(Config())
-    differs = {name: value for name, value in config.items() if name not in UNTOLD and value != usual.get(name, "")}
+    config, usual = map(OmegaConf.structured, (load_config([study.config, *words, f"seed={seed}"]), Config()))
+    told = {name: OmegaConf.select(config, name) for name in leaves() if name not in UNTOLD}
+    differs = {name: value for name, value in told.items() if value != OmegaConf.select(usual, name)}
     digest = hashlib.sha256(repr((sorted(differs.items()), after)).encode()).hexdigest()[:8]
     label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
     return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
