@@ -242,13 +242,13 @@ class Run:
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
         """Count the step as done and write its metrics, its seconds and all that was said."""
-        tokens = sum(len(r.response_ids) for group in groups for r in group) + self.spark.roll.unlogged
-        self.spark.roll.unlogged = 0
+        aside = self.spark.roll.set_aside()
+        tokens = sum(len(r.response_ids) for group in groups + aside for r in group)
         self.sampled_tokens += tokens
         skipped = learned.pop("skipped", [])
         metrics = step_metrics(groups) | learned | {"sampled_tokens": self.sampled_tokens}
         step, self.done = self.done, self.done + 1
-        self.write_step(step, groups, metrics, tokens, skipped)
+        self.write_step(step, groups, aside, metrics, tokens, skipped)
         self.count_skipped(metrics)
 
     def count_skipped(self, metrics: dict[str, float]) -> None:
@@ -261,7 +261,8 @@ class Run:
                             f"weights are as they were before them: {REMEDIES}")
 
     def write_step(
-        self, step: int, groups: list[list[Rollout]], metrics: dict[str, float], tokens: int, skipped: list[dict]
+        self, step: int, groups: list[list[Rollout]], aside: list[list[Rollout]], metrics: dict[str, float],
+        tokens: int, skipped: list[dict],
     ) -> None:
         if not self.main:
             return
@@ -272,7 +273,7 @@ class Run:
         self.append("timings", {"step": step} | seconds | speed)
         if self.config.record and step % self.config.record == 0:
             with self.clock("record"):
-                record.append(self.folder / record.NAME, step_row(step, groups, self.config, self.spell))
+                record.append(self.folder / record.NAME, step_row(step, groups, self.config, self.spell, aside))
         for row in skipped:
             self.append("skipped", {"step": step} | row)
             self.say(f"note: step {step} changes nothing, as its loss is {row['loss']} and its gradient's norm "

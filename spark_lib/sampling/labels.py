@@ -77,21 +77,24 @@ def agrees(group: Group, trust: list[float]) -> bool:
     return bool(believed) and sum(believed) / len(believed) >= 0.5
 
 
-def relabel(groups: list[Group], source: str, judge: Judge, view: str, rng: random.Random) -> list[Group]:
-    """The groups with the marks of `source`. view: what the judge sees of a response. majority_and_judge leaves groups
-    out; the others keep all, in their order."""
+def relabel(
+    groups: list[Group], source: str, judge: Judge, view: str, rng: random.Random
+) -> tuple[list[Group], list[Group]]:
+    """(the groups with the marks of `source`, those that majority_and_judge leaves out). view: what the judge sees of a
+    response. Both in their order."""
     if source == "verifier":
-        return groups
+        return groups, []
     if source == "majority":
-        return [by_majority(group) for group in groups]
+        return [by_majority(group) for group in groups], []
     shown = [r for group in groups for r, answer in zip(group, answers_of(group)) if answer is not None]
     # The mark is unknown here; "Yes" stands for "the answer is right" only to read the verdict, as at test time.
     p_yes = iter(judge([about("pointwise", [r], "Yes", view, rng) for r in shown]))
     trust = [[(next(p_yes) or 0.0) if answer is not None else 0.0 for answer in answers_of(group)] for group in groups]
     if source == "majority_and_judge":
         voted = [by_majority(group) for group in groups]
-        return [group for group, own in zip(voted, trust) if agrees(group, own)]
-    return [by_judge(group, own, source == "judge_probability") for group, own in zip(groups, trust)]
+        believed = [agrees(group, own) for group, own in zip(voted, trust)]
+        return tuple([group for group, yes in zip(voted, believed) if yes == kept] for kept in (True, False))
+    return [by_judge(group, own, source == "judge_probability") for group, own in zip(groups, trust)], []
 
 
 def with_noise(groups: list[Group], noise, seed: int, stream: tuple) -> list[Group]:

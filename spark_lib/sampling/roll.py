@@ -1,7 +1,7 @@
 """Roll: sample and verify in one verb, shared out among the processes of a run."""
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Sampler:
     frozen: object = None  # the model before training, where it is not the same with its adapter off
     engine: Engine | None = None  # samples in our own loop's place, see start
     halvings: int = 0  # how often memory ran out
-    unlogged: int = 0  # tokens that were sampled for marks only, or in groups that were left out
+    aside: list[list[Rollout]] = field(default_factory=list)  # groups of this step that nothing is learned from
 
     @cached_property
     def room(self) -> Room:
@@ -78,17 +78,20 @@ class Sampler:
 
         def judge(problems: list[Problem]) -> list[float | None]:
             verdicts = [group[0] for group in self.verified(problems, 1, (*stream, "marks"), whole=True)]
-            self.unlogged += sum(len(r.response_ids) for r in verdicts)
+            self.aside += [[r] for r in verdicts]
             with self.clock("verify"):
                 return yes_probabilities(self.model, self.tokenizer, verdicts, config.micro_batch_tokens)
 
         rng = seeds.rng(config.seed, *stream, "marks")
         source = labels.source_at(config.reward, step)
-        kept = labels.relabel(groups, source, judge, config.recycle.view, rng)
-        if len(kept) < len(groups):
-            left_out = sum(len(r.response_ids) for group in groups for r in group)
-            self.unlogged += left_out - sum(len(r.response_ids) for group in kept for r in group)
+        kept, left_out = labels.relabel(groups, source, judge, config.recycle.view, rng)
+        self.aside += left_out
         return kept
+
+    def set_aside(self) -> list[list[Rollout]]:
+        """The groups since the last call that were sampled for marks only, or that the judge left out (labels.py)."""
+        groups, self.aside = self.aside, []
+        return groups
 
     def verified(
         self, problems: list[Problem], n: int, stream: tuple, max_rows: int | None = None, start_model: bool = False,

@@ -33,14 +33,17 @@ def speller(tokenizer) -> Spell:
     return functools.cache(lambda token: decode([*anchor, token])[before:])
 
 
-def step_row(step: int, groups: list[list[Rollout]], config, spell: Spell) -> dict:
-    """One line of the record. groups: all of the step's, as Run.log gets them, the solving first."""
+def step_row(step: int, groups: list[list[Rollout]], config, spell: Spell, aside: list[list[Rollout]] = ()) -> dict:
+    """One line of the record. groups: all of the step's, as Run.log gets them, the solving first; aside: those that
+    were sampled for marks only or left out (Sampler.set_aside)."""
     trained = rows_trained(groups, config)
-    names = {id(r): f"{step}.{g}.{i}" for g, group in enumerate(groups) for i, r in enumerate(group)}
+    everything = [*groups, *aside]
+    names = {id(r): f"{step}.{g}.{i}" for g, group in enumerate(everything) for i, r in enumerate(group)}
     pictures: dict[str, str] = {}
     return {
         "step": step,
-        "groups": [group_row(group, trained.get(id(group)), names, spell, pictures) for group in groups],
+        "groups": [group_row(group, trained.get(id(group)), names, spell, pictures, g >= len(groups))
+                   for g, group in enumerate(everything)],
         "pictures": pictures,
     }
 
@@ -60,12 +63,17 @@ def rows_trained(groups: list[list[Rollout]], config) -> dict[int, object]:
     return found
 
 
-def group_row(group: list[Rollout], trained, names: dict[int, str], spell: Spell, pictures: dict[str, str]) -> dict:
-    """trained: the group's loss.Row, None if it was dropped. Pictures that are new are put into `pictures`."""
+def group_row(
+    group: list[Rollout], trained, names: dict[int, str], spell: Spell, pictures: dict[str, str], aside: bool = False
+) -> dict:
+    """trained: the group's loss.Row, None if it was dropped. Pictures that are new are put into `pictures`. A judgement
+    that was `aside` gave a mark: what would have been right is not known there, so "Yes" only stands for it."""
     problem = group[0].problem
     dropped = None
     if trained is None:
         dropped = "equal rewards" if len({r.reward for r in group}) == 1 else "no weight"
+    if aside:
+        dropped = "the judge does not agree" if problem.kind == "solve" else "asked for a mark only"
     shown = []
     for image in images_of(problem):
         shown.append(content_key(image))

@@ -53,7 +53,7 @@ def test_a_probability_never_reaches_one():
 def test_the_majority_is_right_even_where_it_errs(group):
     """TTRL: 105 is wrong and most frequent (105.0 is the same answer). The reference must not be left in the problem,
     or a reflection would still be rewarded by it."""
-    (one,) = labels.relabel([group("105", "102", "105.0", None)], "majority", no_judge, "answer", random.Random(0))
+    (one,), _ = labels.relabel([group("105", "102", "105.0", None)], "majority", no_judge, "answer", random.Random(0))
     assert [r.reward for r in one] == [1.0, 0.0, 1.0, 0.0]
     assert [r.truth for r in one] == [0.0, 1.0, 0.0, 0.0]
     assert {r.problem.answer for r in one} == {"105"}
@@ -61,11 +61,11 @@ def test_the_majority_is_right_even_where_it_errs(group):
 
 def test_a_tie_goes_to_the_first_answer(group):
     tied = [group("7", "102", "102", "7")]
-    assert rewards(labels.relabel(tied, "majority", no_judge, "answer", random.Random(0))) == [[1.0, 0.0, 0.0, 1.0]]
+    assert rewards(labels.relabel(tied, "majority", no_judge, "answer", random.Random(0))[0]) == [[1.0, 0.0, 0.0, 1.0]]
 
 
 def test_where_nobody_answers_nothing_is_right_and_no_answer_can_become_it(group):
-    (one,) = labels.relabel([group(None, None)], "majority", no_judge, "answer", random.Random(0))
+    (one,), _ = labels.relabel([group(None, None)], "majority", no_judge, "answer", random.Random(0))
     assert [r.reward for r in one] == [0.0, 0.0] and one[0].problem.answer == labels.NOBODY
     assert not labels.same_answer("", labels.NOBODY) and not labels.same_answer("102", labels.NOBODY)
 
@@ -86,12 +86,12 @@ def test_the_judge_marks_each_response(group):
     seen: list[Problem] = []
     judge = judge_by({"105": 0.6, "102": 0.5, "7": None}, seen)
     groups = [group("105", "102", None, "102", "7"), group("7", "7")]
-    marked = labels.relabel(groups, "judge", judge, "answer", random.Random(0))
+    marked, _ = labels.relabel(groups, "judge", judge, "answer", random.Random(0))
     assert rewards(marked) == [[1.0, 1.0, 0.0, 1.0, 0.0], [0.0, 0.0]]
     assert [one[0].problem.answer for one in marked] == ["102", labels.NOBODY]
     assert len(seen) == 6 and {p.kind for p in seen} == {"pointwise"}
     assert all("102" not in p.prompt for p in seen if labels.extract_boxed(p.meta["candidates"][0].text) != "102")
-    numbers = labels.relabel(groups, "judge_probability", judge, "answer", random.Random(0))
+    numbers, _ = labels.relabel(groups, "judge_probability", judge, "answer", random.Random(0))
     assert rewards(numbers) == [[0.6, 0.5, 0.0, 0.5, 0.0], [0.0, 0.0]]
 
 
@@ -99,8 +99,8 @@ def test_the_judge_filters_the_majority(group):
     """CoVerRL: the majority's own responses must be believed on average; a group that is not is left out whole."""
     judge = judge_by({"105": 0.4, "102": 0.7}, [])
     groups = [group("105", "105", "102"), group("102", "105", "102"), group(None, None)]
-    kept = labels.relabel(groups, "majority_and_judge", judge, "answer", random.Random(0))
-    assert rewards(kept) == [[1.0, 0.0, 1.0]]
+    kept, left_out = labels.relabel(groups, "majority_and_judge", judge, "answer", random.Random(0))
+    assert rewards(kept) == [[1.0, 0.0, 1.0]] and len(left_out) == 2
 
 
 def test_a_noisy_verifier_errs_at_its_rates(group):

@@ -227,3 +227,13 @@ def test_pictures_are_small_and_kept_once(tmp_path, groups, config, tokenizer):
     assert len(row["pictures"]) == 1 and {tuple(g["pictures"]) for g in row["groups"]} == {tuple(row["pictures"])}
     keep_pictures(tmp_path, shown)
     assert json.loads((tmp_path / "pictures.json").read_text()) == row["pictures"]
+
+
+def test_what_nothing_is_learned_from_is_in_the_record_too(groups, config, tokenizer):
+    """Groups that a judge left out, and judgements that only gave a mark (reward: judge), were sampled like any other:
+    they have ids, tokens and a reason, and the weights of the others do not count them."""
+    mixed, flat, judged, _ = groups
+    row = step_row(0, [mixed], config, speller(tokenizer), [flat, judged])
+    assert [g["dropped"] for g in row["groups"]] == [None, "the judge does not agree", "asked for a mark only"]
+    assert [r["id"] for r in row["groups"][2]["responses"]] == ["0.2.0", "0.2.1", "0.2.2"]
+    assert row["groups"][0] == step_row(0, [mixed], config, speller(tokenizer))["groups"][0]
