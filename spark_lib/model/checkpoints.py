@@ -209,7 +209,10 @@ def load_trained(
             raise ConfigError(f"{checkpoint / 'model'}: it is damaged ({first_line(error)})") from error
     state = state_of(checkpoint)
     base = warm_base(folder) or state["model"]
-    model, tokenizer = load_base(base, device, state["quantization"], max_pixels=max_pixels)
+    try:
+        model, tokenizer = load_base(base, device, state["quantization"], max_pixels=max_pixels)
+    except ConfigError as error:  # gone, moved, or misspelt by a damaged file
+        raise ConfigError(f"{checkpoint}: the base that its adapter was trained on is not there. {error}") from error
     try:
         with peft_warnings():
             model = PeftModel.from_pretrained(model, checkpoint / "adapter").eval()

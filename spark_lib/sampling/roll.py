@@ -70,7 +70,7 @@ class Sampler:
 
     def learned_from(self, groups: list[list[Rollout]], stream: tuple) -> list[list[Rollout]]:
         """The groups with the marks that training learns from, see labels.py."""
-        config, (step, phase, *_) = self.config, stream
+        config, step, phase = self.config, stream[0], stream[-1]
         if config.noise.false_positive or config.noise.false_negative:
             groups = labels.with_noise(groups, config.noise, config.seed, stream)
         if phase == "judge":

@@ -14,7 +14,7 @@ import torch
 import transformers as hf
 from accelerate import Accelerator
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[2]), *(str(Path(__file__).parents[1] / name) for name in ("", "model"))]
 from test_memory import CONFIGS, SHAPES, TINY_SHAPES  # noqa: E402
 
 from spark_lib.config import Config, load_config  # noqa: E402
