@@ -53,7 +53,7 @@ def refuse_broken_model(model, tokenizer, name: str, weights: bool = True) -> No
     if weights:
         refuse(model.named_parameters(), f"model: '{name}' is broken")
     ids = getattr(tokenizer, "tokenizer", tokenizer)("1 + 1 = 2. Hello.")["input_ids"]
-    known = model.get_input_embeddings().num_embeddings  # a tokenizer may have more tokens than its model
+    known = model.get_input_embeddings().weight.shape[0]  # a tokenizer may have more tokens than its model
     ids = torch.tensor([[i for i in ids if i < known] or [0]], device=next(model.parameters()).device)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     if not is_finite(logits):
