@@ -312,7 +312,7 @@ def test_a_broken_model_is_refused_at_the_start(place, tiny, tokenizer, name):
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "granite"])
 def test_a_sound_model_is_not_refused(tiny, tokenizer, name):
-    refuse_broken_model(tiny(name), tokenizer, name)
+    assert refuse_broken_model(tiny(name), tokenizer, name) is None  # and raised nothing
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
