@@ -65,7 +65,7 @@ def served(request, tmp_path_factory):
     if request.param == "starter":
         words += ["model=starter", "max_new_tokens=64"]
     else:  # it answers hardly a sum rightly, so any rule that parts its responses will do
-        words += [f"model={smollm2()}", "max_new_tokens=8", "group_size=4", f"verifier={folder}/rule.py:score"]
+        words += [f"model={smollm2()}", "max_new_tokens=48", "group_size=8", f"verifier={folder}/rule.py:score"]
     with Server(interpreter(), folder, words) as server:
         yield [*words, f"vllm={server.address}"], server, folder
 
@@ -88,8 +88,6 @@ def test_log_probs_are_ours_before_and_after_an_update(served, tmp_path):
 
 def test_greedy_texts_are_ours(served, tmp_path):
     """Guards ids from end to end: prompts, stop tokens, and text."""
-
-
     words, _, _ = served
     spark = train.Spark(load_config(words), Accelerator())
     spark.roll.start(tmp_path)
@@ -110,7 +108,8 @@ def test_two_steps_a_death_and_the_way_on(served, tmp_path, monkeypatch):
     settings = [*words, "run_name=a", "max_steps=2", "save_every=1", "eval.limit=0"]
     train.main(settings)
     lines = [json.loads(line) for line in open("runs/a/metrics.jsonl")]
-    assert all(line["update/mismatch"] < CLOSE for line in lines)
+    mismatches = [line["update/mismatch"] for line in lines if "update/mismatch" in line]  # a step may be flat
+    assert mismatches and max(mismatches) < CLOSE
     assert all(json.loads(line)["difference"] < CLOSE for line in open("runs/a/engine.jsonl"))
     if "model=starter" not in words:
         return  # SmolLM2 boxes few answers before a warm-up, and one death is enough

@@ -56,9 +56,8 @@ async function unpack(id) {
   return JSON.parse(await new Response(stream).text());
 }
 
-// The address behind "#" as a Map, and back. With `go` it leaves an entry in the browser's history.
-let written = ""; // by the page itself, which then needs no telling
-
+// The address behind "#" as a Map, and back. With `go` it leaves an entry in the browser's history. What the page writes
+// itself gives no hashchange event, so that two keys pressed at once cannot be taken for a move by the reader.
 function readAddress() {
   return new Map(new URLSearchParams(location.hash.slice(1)));
 }
@@ -68,9 +67,8 @@ function writeAddress(fields, go) {
     value !== undefined));
   const address = "#" + words.toString().replace(/=(?=&|$)/g, "");
   if (address === location.hash) return;
-  written = address;
-  if (go) location.hash = address;
-  else location.replace(address);
+  if (go) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
 }
 
 function rows(head, body, given = {}) {

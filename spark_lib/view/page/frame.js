@@ -23,10 +23,7 @@ function frame(title, facts, views, help) {
     current = name;
     views[name].draw(host);
   };
-  addEventListener("hashchange", () => {
-    if (location.hash !== written) draw(false);
-    written = "";
-  });
+  addEventListener("hashchange", () => draw(false));
   addEventListener("keydown", (event) => {
     if (dialog?.open) return;
     if (event.key === "?" && dialog && !typing(event)) dialog.showModal();
