@@ -207,7 +207,8 @@ def main(argv: list[str]) -> None:
     data, heldout = spark.roll.room.fitting(data, heldout)
     with Run(spark) as run:
         if spark.tokenizer.chat_template is None:
-            run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:'")
+            run.say(f"note: {config.model} has no chat template, so prompts read 'Question: … Answer:' "
+                    '(docs/nothing-is-learned.md, "No chat template")')
         if made:
             warm_up(spark, made, run)
         spark.roll.start(run.folder)

@@ -48,18 +48,20 @@ def brief(skills: dict) -> str:
 
 
 def warnings(metrics: dict, config: Config) -> list[str]:
-    """What a newcomer would otherwise puzzle over."""
-    found = []
+    """What a newcomer would otherwise puzzle over, in a line each with the section that says what to change."""
+    found, page = [], "docs/nothing-is-learned.md"
     if metrics["solve/truncated"] > 0.5:
         found.append(
             f"more than half of the responses were cut off at max_new_tokens={config.max_new_tokens}, which earns no "
-            "reward; raise it"
+            f'reward; raise it ({page}, "Cut off")'
         )
     if metrics["update/rows"] == 0:
-        found.append("every group of a step was all right or all wrong, so there was nothing to learn in it")
+        found.append("every group of a step was all right or all wrong, so there was nothing to learn in it "
+                     f'({page}, "Flat groups")')
     judged = any(f"{kind}/reward" in metrics for kind in KINDS[1:])
     if config.recycle.kinds and config.judge_loss == "grpo" and not judged:
-        found.append("a step had no candidates to recycle: no response was finished and had a \\boxed{} answer")
+        found.append("a step had no candidates to recycle: no response was finished and had a \\boxed{} answer "
+                     f'({page}, "No box")')
     return found
 
 

@@ -71,7 +71,8 @@ def last_state(spark, run: Path, say: Callable[[str], None]) -> dict | None:
             reasons.append(error)
             continue
         for broken, reason in zip(reversed(found), reasons):
-            say(f"note: going on from {checkpoint.name}, as {broken.name} cannot be used: {reason}")
+            say(f"note: going on from {checkpoint.name}, as {broken.name} cannot be used: {reason} "
+                '(docs/reliability.md, "What survives what")')
         spark.accelerator.wait_for_everyone()  # all have read before one renames
         if spark.accelerator.is_main_process:
             for broken in found[len(found) - len(reasons):]:

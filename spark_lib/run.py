@@ -277,7 +277,8 @@ class Run:
         for row in skipped:
             self.append("skipped", {"step": step} | row)
             self.say(f"note: step {step} changes nothing, as its loss is {row['loss']} and its gradient's norm "
-                     f"{row['grad_norm']}; {self.folder}/skipped.jsonl has what it was made of")
+                     f"{row['grad_norm']}; {self.folder}/skipped.jsonl has what it was made of "
+                     '(docs/nothing-is-learned.md, "Not a number")')
         if self.config.log_with:
             self.accelerator.log(metrics | {f"seconds/{k}": v for k, v in seconds.items()} | speed, step=step)
         self.bar.update()

@@ -54,7 +54,7 @@ def until_it_fits(attempt, halve):
             return attempt()
         except torch.OutOfMemoryError:
             pass  # not in here: the error holds the frames that hold the tensors
-        progress.say(f"note: out of GPU memory; {halve()}, and the step is repeated")
+        progress.say(f"note: out of GPU memory; {halve()}, and the step is repeated (docs/models.md, \"Will it fit?\")")
         gc.collect()
         torch.cuda.empty_cache()
 

@@ -17,6 +17,8 @@ from spark_lib.model.weights import base_of
 from spark_lib.problem import Problem
 from spark_lib.rollout import encode_prompt
 
+PAGE = 'docs/models.md, "How long a text may be"'
+
 
 class Room:
     """What a model has room for. `left_out` counts the texts that it had none for."""
@@ -66,7 +68,8 @@ class Room:
                 raise ConfigError(f"too_long: {lost} of {len(problems)} prompts leave {self.limits}")
             before, self.left_out = self.left_out, self.left_out + lost
             if self.left_out.bit_length() > before.bit_length():
-                progress.say(f"note: {self.left_out} prompts so far were not asked, as they leave {self.limits}")
+                progress.say(f"note: {self.left_out} prompts so far were not asked, as they leave {self.limits} "
+                             f"({PAGE})")
         return places
 
     @property
@@ -90,7 +93,8 @@ class Room:
                 remedy = " or set too_long=drop, which leaves them out" * bool(kept)
                 if self.config.too_long == "refuse" or not kept:
                     raise ConfigError(f"data: {lost} of {len(problems)} {name} problems leave {self.limits}{remedy}")
-                progress.say(f"note: left out {lost} of {len(problems)} {name} problems, as they leave {self.limits}")
+                progress.say(f"note: left out {lost} of {len(problems)} {name} problems, as they leave {self.limits} "
+                             f"({PAGE})")
             found.append(kept)
         self.tell_of_judging(data)
         return found[0], found[1]
@@ -115,4 +119,4 @@ class Room:
         remedy = f"max_new_tokens={most} or recycle.view=answer leaves room" if most else "set recycle.view=answer"
         if self.config.too_long == "refuse":
             raise ConfigError(f"too_long: {text}{remedy}")
-        progress.say(f"note: {text}those that are too long are not asked; {remedy}")
+        progress.say(f"note: {text}those that are too long are not asked; {remedy} ({PAGE})")

@@ -1,0 +1,115 @@
+"""The pages: no link leads nowhere, no note of a run points to a section that is gone, no key is one that was."""
+
+import ast
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from spark_lib import report
+from spark_lib.config import Config, leaves
+from spark_lib.evaluation.settings import Evaluation
+
+REPO = Path(__file__).parents[1]
+PAGES = [REPO / "README.md", *sorted(REPO.glob("docs/**/*.md"))]
+SOURCES = [REPO / "train.py", REPO / "evaluate.py", *sorted(REPO.glob("spark_lib/**/*.py"))]
+POINTER = re.compile(r'(docs/[\w/-]+\.md), "([^"]+)"')
+
+
+def without_code(text: str) -> str:
+    """The page without its code blocks, in which brackets are no links and a # is no heading."""
+    return re.sub(r"^```.*?^```|^    .*?$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.*)$", without_code(page.read_text(encoding="utf-8")), re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it: lower case, without marks, a dash for a space."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|`", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def said_in(source: str) -> list[str]:
+    """Every string of a source text as one piece, however it is split over lines; {} stands for what is filled in.
+    Docstrings are left out."""
+    tree = ast.parse(source)
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            found.append(node.value)
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree)
+                  if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)}
+    return [text for text in found if text not in docstrings]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_every_link_leads_somewhere(page):
+    """A file that was moved leaves its links behind."""
+    text = without_code(page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", target):
+            continue
+        name, _, place = unquote(target).partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not place or file.suffix != ".md" or place in map(anchor, headings(file)), target
+
+
+def test_links_are_read():
+    """Guards the readers above: what they pass over would never be wrong."""
+    assert anchor("The paper's tables as `config` values") == "the-papers-tables-as-config-values"
+    assert without_code("# a\n\n    # no\n```\n# no\n```\n# b\n").split() == ["#", "a", "#", "b"]
+    assert said_in('"""doc"""\nsay(f"note: {x} is "\n    "gone")\n') == ["note: {} is gone"]
+
+
+def test_every_page_is_linked():
+    """A page that no other page links is read by nobody."""
+    linked = {(page.parent / target.split("#")[0]).resolve()
+              for page in PAGES for target in re.findall(r"\]\(([^)\s#]+\.md)", page.read_text(encoding="utf-8"))}
+    assert not [page for page in PAGES[1:] if page not in linked]
+
+
+def test_every_note_points_to_a_section():
+    """Whoever is told that nothing was learned is told where it says why."""
+    notes = [(path, text) for path in SOURCES for text in said_in(path.read_text(encoding="utf-8"))
+             if text.startswith("note: ") and text != "note: {}"]
+    assert len(notes) == 7
+    for path, text in notes:
+        assert POINTER.search(text) or "({})" in text, f"{path.name}: {text}"  # {}: a constant, seen to below
+
+
+def test_the_sections_that_are_pointed_to_exist():
+    texts = [text for path in SOURCES for text in said_in(path.read_text(encoding="utf-8"))]
+    pointed = {found for text in texts for found in POINTER.findall(text)} | set(POINTER.findall(" ".join(everything())))
+    assert {"docs/nothing-is-learned.md", "docs/models.md", "docs/reliability.md", "docs/metrics.md"} == {
+        page for page, _ in pointed}
+    for page, section in pointed:
+        assert section in headings(REPO / page), (page, section)
+
+
+def everything() -> list[str]:
+    """All warnings of a step in which everything goes wrong."""
+    return report.warnings({"solve/truncated": 1.0, "update/rows": 0}, Config())
+
+
+def test_warnings_are_one_line_and_say_where_to_look():
+    assert len(everything()) == 3
+    for text in everything():
+        (page, _), = POINTER.findall(text)
+        assert page == "docs/nothing-is-learned.md" and "\n" not in text
+
+
+@pytest.mark.parametrize("name", ["nothing-is-learned", "glossary", "variants"])
+def test_keys_are_keys(name):
+    """A key that was renamed lives on in the pages: whatever stands before a = in code there is a key, or in a list."""
+    known = set(leaves(Config)) | set(leaves(Evaluation)) | {"only", "jobs", "N", "lora"}
+    text = (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (python .*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
+    used = {key for command in commands for key in re.findall(r"""(?:^|[\s"'])([a-z_.]+)=(?!=)""", command)}
+    assert used and used <= known, used - known
