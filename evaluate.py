@@ -21,6 +21,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from spark_lib.clock import Clock
 from spark_lib.config import Config, ConfigError, load_config
 from spark_lib.data.load import load_problems
 from spark_lib.evaluation import assessment, benchmarks, metrics, report
@@ -35,7 +36,6 @@ from spark_lib.model.lean import keep_freed_memory
 from spark_lib.model.load import shape_of
 from spark_lib.problem import Problem
 from spark_lib.rewards import load_rule
-from spark_lib.run import Clock
 from spark_lib.sampling.roll import Sampler
 from spark_lib.stopping import run_script
 from spark_lib.view import write_page

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from spark_lib import report, seeds
+from spark_lib.clock import Clock
 from spark_lib.config import Config, load_config
 from spark_lib.data.load import load_problems, problems_of_step
 from spark_lib.evaluation import skills
@@ -33,7 +34,7 @@ from spark_lib.recycle import recycle
 from spark_lib.resuming import refuse_changes
 from spark_lib.rewards import load_rule
 from spark_lib.rollout import Rollout, encode
-from spark_lib.run import Clock, Run
+from spark_lib.run import Run
 from spark_lib.sampling.roll import Sampler
 from spark_lib.sampling.vllm import reach
 from spark_lib.starters.warmup import lessons, warm_up
@@ -80,7 +81,7 @@ class Spark:
 
     def __init__(self, config: Config, accelerator: Accelerator):
         reach(config)
-        self.config, self.accelerator, self.clock = config, accelerator, Clock()
+        self.config, self.accelerator, self.clock = config, accelerator, Clock(accelerator.device.type == "cuda")
         self.dtype = compute_dtype(accelerator.device)
         self.micro_batch_tokens = config.micro_batch_tokens  # halved where memory runs out
         self.rule = load_rule(config.verifier) if config.verifier else None

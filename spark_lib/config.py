@@ -139,6 +139,8 @@ class Config:
     warmup: Warmup = key(Warmup, "")
     max_steps: int = key(100, "optimisation steps", 1)
     max_sampled_tokens: int | None = key(None, "also stop once this many tokens have been sampled", 1)
+    max_seconds: float | None = key(None, "also stop once sampling, verifying and learning took so long; such a "
+                                    "run is not the same twice", 1)
     save_every: int = key(20, "steps between checkpoints", 1)
     problems_per_step: int = key(16, "problems solved per step", 1)
     group_size: int = key(8, "responses per problem (n)", 2)
@@ -169,7 +171,7 @@ class Config:
     beta: float = key(1e-3, "weight of the KL divergence to the starting model; 0 skips its forward pass", 0)
     updates_per_step: int = key(1, "optimiser updates on the same rollouts; 1 is strictly on-policy", 1)
     lr: float = key(1e-5, "learning rate", 0)
-    lr_schedule: str = key("constant", "linear and cosine fall to 0 at max_steps or max_sampled_tokens",
+    lr_schedule: str = key("constant", "linear and cosine fall to 0 at max_steps, max_sampled_tokens or max_seconds",
                            choices=("constant", "linear", "cosine"))
     max_grad_norm: float = key(1.0, "gradients are scaled down to this norm", 0)
     warmup_steps: int = key(0, "steps in which the learning rate rises to lr", 0)

@@ -19,7 +19,7 @@ from spark_lib.model.finite import refuse_broken_model
 
 # How long and how the run goes on, and what tames one that diverges; none of them changes what is learned from what.
 MAY_CHANGE = {
-    "max_steps", "max_sampled_tokens", "save_every", "merge", "record", "log_with", "plan", "card",
+    "max_steps", "max_sampled_tokens", "max_seconds", "save_every", "merge", "record", "log_with", "plan", "card",
     "max_rows", "eval.max_rows", "micro_batch_tokens", "activation_checkpointing", "dense_sampling", "vllm",
     "lr", "lr_schedule", "warmup_steps", "max_grad_norm", "beta", "clip", "importance_cap",
 }

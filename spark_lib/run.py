@@ -8,10 +8,7 @@
 metrics.jsonl and rollouts.jsonl.gz hold nothing that depends on the clock, so that a resumed run writes the same bytes.
 """
 
-import contextlib
 import json
-import time
-from collections import defaultdict
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list, gather_object
@@ -37,31 +34,6 @@ from spark_lib.view.page import write_run
 from spark_lib.view.rows import speller, step_row
 
 LOGS = ("metrics", "timings", "skipped")
-
-
-class Clock:
-    """Seconds by phase. `with clock("sample"): …` adds to that phase; inside `with clock.only("evaluate"): …`
-    everything counts as that one phase, so that training and evaluation are told apart."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.override: str | None = None
-
-    @contextlib.contextmanager
-    def __call__(self, phase: str):
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[self.override or phase] += time.perf_counter() - start
-
-    @contextlib.contextmanager
-    def only(self, phase: str):
-        self.override = phase
-        try:
-            yield
-        finally:
-            self.override = None
 
 
 def step_metrics(groups: list[list[Rollout]]) -> dict[str, float]:
@@ -131,7 +103,7 @@ class Run:
         self.main = accelerator.is_main_process
         name = [str(Path(config.resume) if config.resume else new_folder(config.run_name)) if self.main else None]
         self.folder = Path(broadcast_object_list(name)[0])
-        self.done, self.sampled_tokens = 0, 0
+        self.done, self.sampled_tokens, self.seconds = 0, 0, 0.0
         self.skipped = 0  # steps in a row whose update was not finite
         self.stop = stopping.Stop(alone=accelerator.num_processes == 1)
         self.warming = bool(config.warmup.data) and not warm_base(config.resume)  # until the warmed model is in place
@@ -145,6 +117,7 @@ class Run:
         if state := last_state(spark, self.folder, self.say):
             self.done, self.sampled_tokens = state["step"], state["sampled_tokens"]
             self.clock.seconds.update(state["seconds"])
+            self.count_seconds()
         for row in read_lines(self.folder / "metrics.jsonl", before_step=self.done):
             self.count_skipped(row)
         if self.main:
@@ -191,8 +164,7 @@ class Run:
 
     @property
     def steps_left(self) -> bool:
-        limit = self.config.max_sampled_tokens or float("inf")
-        return self.done < self.config.max_steps and self.sampled_tokens < limit
+        return self.progress < 1
 
     def say(self, text: str) -> None:
         if self.main:
@@ -209,7 +181,7 @@ class Run:
         return content
 
     def steps(self):
-        """The steps still to do, with a progress bar; ends early at max_sampled_tokens or on Ctrl-C."""
+        """The steps still to do, with a progress bar; ends early at max_sampled_tokens, max_seconds or on Ctrl-C."""
         if self.main:  # lines written after the checkpoint are taken back, as their steps are done again
             for name in LOGS:
                 path = self.folder / f"{name}.jsonl"
@@ -236,9 +208,10 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """The part of the run that is done: of its steps, or of its sampled tokens if that is more."""
-        limit = self.config.max_sampled_tokens or float("inf")
-        return min(1.0, max(self.done / self.config.max_steps, self.sampled_tokens / limit))
+        """The part of the run that is done: of its steps, or of its sampled tokens or its seconds if that is more."""
+        parts = ((self.done, self.config.max_steps), (self.sampled_tokens, self.config.max_sampled_tokens),
+                 (self.seconds, self.config.max_seconds))
+        return min(1.0, max(done / limit for done, limit in parts if limit))
 
     def log(self, groups: list[list[Rollout]], learned: dict[str, float]) -> None:
         """Count the step as done and write its metrics, its seconds and all that was said."""
@@ -248,8 +221,14 @@ class Run:
         skipped = learned.pop("skipped", [])
         metrics = step_metrics(groups) | learned | {"sampled_tokens": self.sampled_tokens}
         step, self.done = self.done, self.done + 1
+        self.count_seconds()
         self.write_step(step, groups, aside, metrics, tokens, skipped)
         self.count_skipped(metrics)
+
+    def count_seconds(self) -> None:
+        """Seconds of all steps so far: of the slowest process, so that all leave at the same step."""
+        if self.config.max_seconds:
+            self.seconds = max(gather_object([self.clock.training]))
 
     def count_skipped(self, metrics: dict[str, float]) -> None:
         """Raise NotFinite where too many steps in a row were skipped; those without anything to learn count neither
@@ -322,7 +301,7 @@ class Run:
         seconds = dict(self.clock.seconds) | {"total": sum(self.clock.seconds.values())}
         summary = {
             "before": before["skills"], "after": after["skills"], "steps": self.done,
-            "sampled_tokens": self.sampled_tokens, "seconds": seconds,
+            "sampled_tokens": self.sampled_tokens, "seconds": seconds, "memory": self.clock.memory,
         }
         write(self.folder / "after.json", json.dumps(after, indent=1))
         examples = {"before": before["examples"], "after": after["examples"]} if after["skills"] else {}

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 SECONDS = ("timings.jsonl", "report.md", "report.png", "report.html")  # these tell or draw seconds
-WITH_SECONDS = ("state.json", "summary.json")  # JSON with seconds in it
+WITH_SECONDS = ("state.json", "summary.json")  # JSON with seconds and bytes in it
 
 
 def content(path: Path) -> bytes:
     if path.name in WITH_SECONDS:
-        return json.dumps(json.loads(path.read_text()) | {"seconds": None}).encode()
+        return json.dumps(json.loads(path.read_text()) | {"seconds": None, "memory": None}).encode()
     return path.read_bytes()
 
 

@@ -222,3 +222,16 @@ def test_every_row_of_the_papers_tables_is_a_config_value(tmp_path, monkeypatch,
     assert (lines[1]["update/clipped"] > 0) == ("updates_per_step=3" in words)  # on-policy updates never clip
     learned = load_file(tmp_path / "runs" / "a" / "checkpoint-2" / ADAPTER)
     assert any(tensor.any() for name, tensor in learned.items() if "lora_B" in name)
+
+
+def test_seconds_end_a_run(tmp_path):
+    """A budget of seconds is met by the step that passes it; going on from there takes more of them."""
+    run_here(main, tmp_path, *SMALL, "max_steps=50", "max_seconds=1", "eval.limit=0", "recycle.kinds=[]")
+    summary = json.loads((tmp_path / "runs" / "a" / "summary.json").read_text())
+    rows = [json.loads(line) for line in open(tmp_path / "runs" / "a" / "timings.jsonl")]
+    spent = [row["sample"] + row["verify"] + row["train"] for row in rows]
+    assert summary["steps"] == len(rows) < 50
+    assert sum(spent) == pytest.approx(sum(summary["seconds"][phase] for phase in ("sample", "verify", "train")))
+    assert sum(spent) >= 1 > sum(spent[:-1])
+    run_here(main, tmp_path, "resume=runs/a", f"max_seconds={sum(spent) + 0.01}")
+    assert json.loads((tmp_path / "runs" / "a" / "summary.json").read_text())["steps"] > len(rows)

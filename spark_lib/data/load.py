@@ -5,6 +5,7 @@ import hashlib
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from spark_lib import prompts, seeds
 from spark_lib.config import ConfigError
@@ -52,6 +53,13 @@ def counting(split: str, limit: int, seed: int) -> list[Problem]:
         if split_of(scene.key) == split:
             problems.append(solve_problem(scene.question, str(scene.answer), rng, image=shapes.draw(scene, rng)))
     return problems
+
+
+def exchanged(split: str, limit: int, seed: int) -> list[Problem]:
+    """The same questions and answers, each with the next one's picture: a model that looks at pictures is as wrong
+    about them as one that guesses."""
+    problems = counting(split, limit, seed)
+    return [replace(one, image=other.image) for one, other in zip(problems, problems[1:] + problems[:1])]
 
 
 def load_problems(
@@ -120,7 +128,8 @@ def with_readable_images(rows: list[Row], limit: int | None) -> list[Row]:
     return kept[:limit]
 
 
-GENERATORS = {"arithmetic": (arithmetic, 10_000), "shapes": (counting, 5_000)}  # and how many problems by default
+GENERATORS = {"arithmetic": (arithmetic, 10_000), "shapes": (counting, 5_000),
+              "wrong_shapes": (exchanged, 5_000)}  # and how many problems by default
 
 
 def rows_of_split(rows: list[Row], split: str) -> list[Row]:

@@ -32,7 +32,7 @@ class Sampler:
     config: Config
     accelerator: Accelerator
     rule: Rule | None
-    clock: object  # seconds by phase, see run.Clock
+    clock: object  # seconds by phase, see clock.Clock
     frozen: object = None  # the model before training, where it is not the same with its adapter off
     engine: Engine | None = None  # samples in our own loop's place, see start
     halvings: int = 0  # how often memory ran out

@@ -41,8 +41,10 @@ FOLDER = Path(__file__).with_name("text_model")
 FIRST = {"solve": 0.97, "drill": 0.03}  # shares of the lessons in phase 1 of the cold start
 MIX = {"solve": 0.15, "pointwise": 0.32, "pairwise": 0.22, "reflect": 0.25, "drill": 0.06}  # and later
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
-PRACTICE, DECAY = 2250, 500  # least steps of the second phase, steps of the last
-ARRIVED, SKILLED = 0.5, 0.65  # what the probe must reach: in solving to end phase 1, in every kind to end phase 2
+# Of the cold start's later phases, see teach. With a constant rate the second left reflecting at 65 %, and what is lack
+# of skill few steps of SPARK do not mend.
+PRACTICE, SETTLE, SKILLED, DECAY = 2250, 0.1, 0.85, 500
+ARRIVED = 0.5  # what the probe must reach in solving to end phase 1
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -291,7 +293,7 @@ def cold_start(seed: int = 0, max_steps: int = 6000, lr: float = 2e-3):
         batch = batch_of_lessons(tokenizer, 32, mix, SLOPPY if sloppy else FAULTLESS, rng)
         return learn(batch, model.lm_head, lambda part: model.model(input_ids=part[0]).last_hidden_state)
 
-    teach(model, lessons, partial(probe, model, tokenizer), SKILLED, PRACTICE, DECAY, max_steps, lr)
+    teach(model, lessons, partial(probe, model, tokenizer), SKILLED, PRACTICE, DECAY, max_steps, lr, SETTLE)
     return model.eval(), tokenizer
 
 

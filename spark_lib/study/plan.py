@@ -9,6 +9,8 @@
       SPARK: {}
       policy-only: {recycle.kinds: []}
     same_tokens: {policy-only: SPARK}                   stops at as many sampled tokens as the other one's run did
+    same_seconds: {policy-only: SPARK}                  the same for the seconds of the steps
+    scripts: {a judge apart: configs/studies/x.py}      what is run in train.py's place, with the same words
     evaluate: {votes: samples=8 seeds=[0,1]}            evaluations of each trained model: words of evaluate.py
     columns: {solve: after.solve}                       figures by their place in a run's results, see results.py
     compare: [[SPARK, policy-only]]                     whose difference is shown
@@ -29,6 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spark_lib.config import Config, ConfigError, explain, leaves, load_config
+
+ROOT = Path(__file__).parents[2]
 
 # What a run is called, what is kept of it and how it fits the memory: it is the same run all the same.
 UNTOLD = {"run_name", "record", "log_with", "save_every", "merge", "plan", "card", "max_rows", "eval.max_rows",
@@ -51,6 +55,8 @@ class Study:
     seeds: list[int] = field(default_factory=lambda: [21, 22, 23])
     settings: dict[str, dict] = field(default_factory=dict)
     same_tokens: dict[str, str] = field(default_factory=dict)
+    same_seconds: dict[str, str] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
     evaluate: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=lambda: dict(COLUMNS))
     compare: list[list[str]] = field(default_factory=list)
@@ -61,13 +67,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a study: its folder, and the words of train.py that make it; `after`: a run that must end first."""
+    """One run of a study: its folder, and the script and words that make it; `after`: a run that must end first, as
+    this one stops at its `equal`, tokens or seconds."""
 
     setting: str
     seed: int
     folder: Path
     words: tuple[str, ...]
     after: Path | None = None
+    equal: str = ""
+    script: str = "train.py"
 
 
 def load_study(argv: list[str]) -> tuple[Study, list[str]]:
@@ -86,7 +95,8 @@ def load_study(argv: list[str]) -> tuple[Study, list[str]]:
         plain = OmegaConf.to_container(content, resolve=True)
         if unknown := set(plain) - {f for f in Study.__dataclass_fields__ if f != "name"}:
             raise ConfigError(f"{file}: there is no key '{sorted(unknown)[0]}'; a study has question, expects, config, "
-                              "budget, seeds, settings, same_tokens, evaluate, columns, compare, curve, notes")
+                              "budget, seeds, settings, same_tokens, same_seconds, scripts, evaluate, columns, "
+                              "compare, curve, notes")
         study = Study(name=file.stem, **plain)
     except OSError as error:
         raise ConfigError(f"no study file {file}: {error.strerror}") from error
@@ -108,11 +118,16 @@ def check(study: Study, file: Path, extra: list[str]) -> None:
         raise ConfigError(f"{file}: seeds: each must be another one, got {study.seeds}")
     if not isinstance(study.jobs, int) or study.jobs < 1:
         raise ConfigError(f"jobs: expected how many runs at a time, at least 1, got {study.jobs!r}")
-    named = [*(name for pair in study.compare for name in pair), *study.same_tokens, *study.same_tokens.values()]
+    waits = {**study.same_tokens, **study.same_seconds}
+    named = [*(name for pair in study.compare for name in pair), *waits, *waits.values(), *study.scripts]
     if unknown := [name for name in named if name not in (*study.settings, "before")]:
         raise ConfigError(f"{file}: there is no setting '{unknown[0]}'; the settings are {', '.join(study.settings)}")
-    if circle := [name for name, other in study.same_tokens.items() if other in study.same_tokens or other == name]:
-        raise ConfigError(f"{file}: same_tokens: '{circle[0]}' waits for a setting that itself waits for another")
+    if circle := [name for name, other in waits.items() if other in waits or other == name]:
+        raise ConfigError(f"{file}: '{circle[0]}' waits for a setting that itself waits for another")
+    if twice := sorted(set(study.same_tokens) & set(study.same_seconds)):
+        raise ConfigError(f"{file}: '{twice[0]}' stops either at the same tokens or at the same seconds")
+    if gone := [script for script in study.scripts.values() if not (ROOT / script).is_file()]:
+        raise ConfigError(f"{file}: scripts: there is no {gone[0]}")
     taken: dict[tuple, str] = {}
     for run in planned(study, extra):
         if (other := taken.setdefault(tuple(run.folder.name.split("-")[-2:]), run.setting)) != run.setting:
@@ -144,23 +159,26 @@ def planned(study: Study, extra: list[str]) -> list[Planned]:
     runs = []
     for name, keys in study.settings.items():
         for seed in study.seeds:
-            first = study.same_tokens.get(name)
+            first = study.same_tokens.get(name) or study.same_seconds.get(name)
             after = folder_of(study, study.settings[first], extra, seed) if first else None
-            folder = folder_of(study, keys, extra, seed, after)
+            equal = "seconds" if name in study.same_seconds else "tokens" if first else ""
+            script = study.scripts.get(name, "train.py")
+            folder = folder_of(study, keys, extra, seed, (after, equal) if after else (), study.scripts.get(name))
             words = [*words_of(study.budget), *words_of(keys or {}), *extra, f"seed={seed}",
                      f"run_name={folder.relative_to('runs')}"]
-            runs.append(Planned(name, seed, folder, tuple(words), after))
+            runs.append(Planned(name, seed, folder, tuple(words), after, equal, script))
     return runs
 
 
-def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, after: Path | None = None) -> Path:
+def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, *also: object) -> Path:
     """runs/studies/<config>-<keys>-<digest>-<seed>: the digest is of all that differs from the defaults, so that
-    studies share the runs that they have in common, and those of another config file are never taken for them."""
+    studies share the runs that they have in common, and those of another config file are never taken for them;
+    also: what else makes it another run, if anything does."""
     words = [*words_of(study.budget), *words_of(keys or {}), *extra]
     config, usual = map(OmegaConf.structured, (load_config([study.config, *words, f"seed={seed}"]), Config()))
     told = {name: OmegaConf.select(config, name) for name in leaves() if name not in UNTOLD}
     differs = {name: value for name, value in told.items() if value != OmegaConf.select(usual, name)}
-    digest = hashlib.sha256(repr((sorted(differs.items()), after)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(repr((sorted(differs.items()), [one for one in also if one])).encode()).hexdigest()[:8]
     label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
     return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
 

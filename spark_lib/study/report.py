@@ -17,7 +17,10 @@ from spark_lib.study.results import (
 
 
 def shown(value: float, place: str) -> str:
-    """A figure as it stands in the table: shares in percent with one decimal, all else in whole numbers."""
+    """A figure as it stands in the table: shares in percent with one decimal, memory in MiB, all else in whole
+    numbers."""
+    if place.startswith("memory."):
+        value /= 2**20
     return f"{100 * value:.1f}" if is_share(place) else f"{value:,.0f}"
 
 

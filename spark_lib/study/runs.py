@@ -11,30 +11,37 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from spark_lib.clock import TRAINING
 from spark_lib.config import load_config
-from spark_lib.study.plan import Planned, Study, evaluation_name
-
-ROOT = Path(__file__).parents[2]
+from spark_lib.study.plan import ROOT, Planned, Study, evaluation_name
 
 
 def missing(study: Study, run: Planned) -> list[list[str]]:
     """The commands that are still to do for one run, in their order: training, then its evaluations."""
     commands = []
     if not (run.folder / "summary.json").exists():
-        if (run.folder / "config.yaml").exists():
+        if run.script == "train.py" and (run.folder / "config.yaml").exists():
             words = [f"resume={run.folder}"]
-        else:
-            shutil.rmtree(run.folder, ignore_errors=True)  # killed before it had written a thing
+        else:  # killed before it had written a thing, or by a script of its own, which may know no way to go on
+            shutil.rmtree(run.folder, ignore_errors=True)
             words = [study.config, *run.words]
-        if run.after:  # comes last: it is known only once the other run has ended
-            tokens = json.loads((run.after / "summary.json").read_text(encoding="utf-8"))["sampled_tokens"]
-            words += ["max_steps=100000", f"max_sampled_tokens={tokens}"]
-        commands.append(["train.py", *words])
+        commands.append([run.script, *words, *equal_to(run)])
     for name, words in study.evaluate.items():
         own = evaluation_name(study, name)
         if not (run.folder / f"eval-{own}" / "results.json").exists():
             commands.append(["evaluate.py", str(run.folder), *words.split(), f"name={own}"])
     return commands
+
+
+def equal_to(run: Planned) -> list[str]:
+    """The words that end a run where the one before it did; they come last, as that is known once it has ended."""
+    if not run.after:
+        return []
+    summary = json.loads((run.after / "summary.json").read_text(encoding="utf-8"))
+    if run.equal == "tokens":
+        return ["max_steps=100000", f"max_sampled_tokens={summary['sampled_tokens']}"]
+    seconds = sum(summary["seconds"].get(phase, 0.0) for phase in TRAINING)
+    return ["max_steps=100000", "max_sampled_tokens=null", f"max_seconds={seconds:.3f}"]
 
 
 def part_done(run: Planned, study: Study) -> float:

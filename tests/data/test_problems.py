@@ -187,3 +187,11 @@ def test_the_problems_of_a_step_are_a_pure_function():
     for step in (7, 19, 0, 12, 7):
         assert steps(50, 10, 0, step, step + 1) == expected[step]
     assert random.getstate() == state
+
+
+def test_wrong_shapes_are_the_same_questions_with_the_next_picture():
+    right, wrong = (load_problems(data, "test", 7, 3) for data in ("shapes", "wrong_shapes"))
+    assert [p.prompt for p in right] == [p.prompt for p in wrong]
+    assert [p.answer for p in right] == [p.answer for p in wrong]
+    shown = [p.image.tobytes() for p in right]
+    assert [p.image.tobytes() for p in wrong] == [*shown[1:], shown[0]]

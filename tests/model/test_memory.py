@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 
+from spark_lib.clock import Clock
 from spark_lib.config import Config, ConfigError, Lora, load_config
 from spark_lib.loss import Row
 from spark_lib.model import memory
@@ -19,7 +20,6 @@ from spark_lib.model.packing import LOGIT_NUMBERS, hidden_states, logit_chunk, p
 from spark_lib.model.weights import trainable
 from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.run import Clock
 from spark_lib.sampling.decode import decode
 from spark_lib.sampling.roll import Sampler
 

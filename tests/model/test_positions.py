@@ -11,12 +11,12 @@ from PIL import Image
 
 import evaluate
 import train
+from spark_lib.clock import Clock
 from spark_lib.config import Config, ConfigError
 from spark_lib.model.kinds import positions_of
 from spark_lib.model.load import load_base
 from spark_lib.problem import Problem
 from spark_lib.rollout import encode, encode_prompt
-from spark_lib.run import Clock
 from spark_lib.sampling.roll import Sampler
 from spark_lib.sampling.room import Room
 

@@ -239,3 +239,36 @@ def test_every_shipped_study_can_be_meant(file, monkeypatch):
     study, extra = load_study([str(file)])
     assert study.question.endswith("?") and study.expects and study.compare
     assert len(planned(study, extra)) == len(study.settings) * len(study.seeds) >= 6
+
+
+def test_equal_seconds_and_scripts_of_a_setting_s_own(study_file):
+    """A run that stops where another did, and one that train.py does not make, are other runs than those without."""
+    folders = {run.setting: run.folder for run in planned(*load_study([str(study_file), "seeds=[3]"]))}
+    text = study_file.read_text()
+    study_file.write_text(text + "same_seconds: {policy-only: SPARK}\n")
+    spark, policy = planned(*load_study([str(study_file), "seeds=[3]"]))
+    assert spark.folder == folders["SPARK"] and policy.folder != folders["policy-only"]
+    assert (policy.after, policy.equal) == (spark.folder, "seconds")
+    spark.folder.mkdir(parents=True)
+    (spark.folder / "summary.json").write_text(json.dumps(
+        {"sampled_tokens": 7, "seconds": {"sample": 1.5, "verify": 0.25, "train": 2.0, "evaluate": 9.0}}))
+    assert runs.equal_to(policy)[-1] == "max_seconds=3.750" and not runs.equal_to(spark)
+    study_file.write_text(text + "scripts: {policy-only: configs/studies/judge_apart.py}\n")
+    _, apart = planned(*load_study([str(study_file), "seeds=[3]"]))
+    assert apart.folder != folders["policy-only"] and apart.script == "configs/studies/judge_apart.py"
+    apart.folder.mkdir(parents=True)
+    (apart.folder / "config.yaml").touch()  # stopped in the middle: begun again, as it cannot go on
+    ((script, *words),) = runs.missing(load_study([str(study_file)])[0], apart)
+    assert script == apart.script and words[1:] == list(apart.words) and not apart.folder.exists()
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("same_seconds: {policy-only: policy-only}", "waits for a setting that itself waits"),
+    ("same_seconds: {policy-only: SPARK}\nsame_tokens: {policy-only: SPARK}", "either at the same tokens"),
+    ("scripts: {SPARK: nowhere.py}", "there is no nowhere.py"),
+    ("scripts: {other: train.py}", "there is no setting 'other'"),
+])
+def test_limits_and_scripts_that_cannot_be_meant(study_file, line, message):
+    study_file.write_text(study_file.read_text() + line + "\n")
+    with pytest.raises(ConfigError, match=message):
+        load_study([str(study_file)])
