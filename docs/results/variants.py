@@ -6,7 +6,8 @@
     python docs/results/variants.py only=                        # none: the table again, after the page was edited
 
 A section of that page is a variant if it has a command `python train.py …`; its diffs go into a copy of the kit. A
-figure is kept with a digest of its command and diffs, and one of what is not there any more is thrown away.
+figure is kept with a digest of its command, its diffs and the starter's weights; one of what is not there any more is
+thrown away. A stopped catalogue goes on.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[2]
 PAGE, KEPT = REPO / "docs" / "variants.md", Path(__file__).with_suffix(".json")
+STARTER = REPO / "spark_lib" / "starters" / "text_model" / "model.safetensors"
 START, END = "<!-- table -->\n", "<!-- end of table -->"
 SEED = 31
 BUDGET = [f"seed={SEED}", "eval.split=validation", "max_steps=1000", "max_sampled_tokens=400000"]
@@ -39,7 +41,8 @@ class Variant:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(repr((self.keys, self.diffs, BUDGET)).encode()).hexdigest()[:16]
+        starter = hashlib.sha256(STARTER.read_bytes()).hexdigest()
+        return hashlib.sha256(repr((self.keys, self.diffs, BUDGET, starter)).encode()).hexdigest()[:16]
 
     @property
     def slug(self) -> str:
