@@ -72,14 +72,14 @@ def test_every_page_is_linked():
     """A page that no other page links is read by nobody."""
     linked = {(page.parent / target.split("#")[0]).resolve()
               for page in PAGES for target in re.findall(r"\]\(([^)\s#]+\.md)", page.read_text(encoding="utf-8"))}
-    assert not [page for page in PAGES[1:] if page not in linked]
+    assert not [page for page in REPO.glob("docs/*.md") if page not in linked]
 
 
 def test_every_note_points_to_a_section():
     """Whoever is told that nothing was learned is told where it says why."""
     notes = [(path, text) for path in SOURCES for text in said_in(path.read_text(encoding="utf-8"))
              if text.startswith("note: ") and text != "note: {}"]
-    assert len(notes) == 7
+    assert len(notes) >= 7  # the reader sees them
     for path, text in notes:
         assert POINTER.search(text) or "({})" in text, f"{path.name}: {text}"  # {}: a constant, seen to below
 
