@@ -55,10 +55,19 @@ def read(module: Path) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]
             definitions[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            definitions |= {part.id: node for t in targets for part in ast.walk(t) if isinstance(part, ast.Name)}
+            for target in targets:
+                definitions |= assigned(target, node.value, node)
     imports = {alias.asname or alias.name: (node.module, alias.name) for node in ast.walk(tree)
                if isinstance(node, ast.ImportFrom) for alias in node.names}
     return definitions, imports
+
+
+def assigned(target: ast.expr, value: ast.expr | None, node: ast.stmt) -> dict[str, ast.stmt]:
+    """name -> what assigns it. Of A, B = 1, 2 each has an assignment of its own: a change of one is not the other's."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        pairs = zip(target.elts, value.elts)
+        return {name.id: ast.Assign([name], own, lineno=node.lineno) for name, own in pairs}
+    return {part.id: node for part in ast.walk(target) if isinstance(part, ast.Name)}
 
 
 def file_of(module: str) -> Path | None:

@@ -83,6 +83,12 @@ def fork(folder: Path, steps: int, act=None) -> int:
         os._exit(code)
 
 
+def said(folder: Path) -> str:
+    """The end of what a course printed."""
+    log = folder / "log.txt"
+    return log.read_text(errors="replace")[-3000:] if log.exists() else "it printed nothing"
+
+
 def die_at(number: int):
     def act(count: int) -> None:
         if count == number:
@@ -128,7 +134,7 @@ def undisturbed(folder: Path, steps: int) -> tuple[float, int]:
     counted = folder / "operations"
     before = os.times()
     if wait(fork(folder, steps, lambda count: counted.write_text(str(count)))):
-        raise SystemExit(f"the undisturbed course failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
+        raise SystemExit(f"the undisturbed course failed:\n{said(folder)}")
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     return seconds, int(counted.read_text())
@@ -148,10 +154,10 @@ def killed_course(
         if code == 0:
             return kills
         if code != -signal.SIGKILL:
-            raise SystemExit(f"going on failed after {kills}:\n{(folder / 'log.txt').read_text()[-3000:]}")
+            raise SystemExit(f"going on failed after {kills} with {code}:\n{said(folder)}")
         kills.append(phase(folder / RUN, steps) + (", at a time" if by_time else ", at a file operation"))
-    if wait(fork(folder, steps)):
-        raise SystemExit(f"going on failed after {kills}:\n{(folder / 'log.txt').read_text()[-3000:]}")
+    if code := wait(fork(folder, steps)):
+        raise SystemExit(f"going on failed after {kills} with {code}:\n{said(folder)}")
     return kills
 
 
