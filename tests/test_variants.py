@@ -458,7 +458,11 @@ def test_two_steps(name, tmp_path):
     done = subprocess.run([sys.executable, "train.py", *variant.keys, *words], cwd=tmp_path, capture_output=True,
                           text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    run = tmp_path / "runs" / "a"
+    assert_shows(name, tmp_path / "runs" / "a")
+
+
+def assert_shows(name: str, run: Path) -> None:
+    """What the metrics and the record of the variant's two steps say."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2 and all(row["update/rows"] > 0 and row["update/grad_norm"] > 0 for row in rows)
     groups = [group for step in read(str(run)) for group in step["groups"]]
