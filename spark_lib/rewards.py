@@ -29,19 +29,20 @@ def load_rule(spec: str) -> Rule:
 
 
 def mark(groups: list[list[Rollout]], rule: Rule | None) -> None:
-    """Set the reward in [0, 1] of every rollout.
+    """Set the reward in [0, 1] of every rollout, whatever it was before.
 
     An own rule marks solving and reflecting; a verdict (Yes / No, A / B) is right or wrong by the built-in rule.
     A response that was cut off at the token limit gets 0 unread: else a policy learns to box early and ramble on.
     Raises ConfigError, naming the problem, if the rule raises or returns something that is no number in [0, 1].
     """
-    rollouts = [r for group in groups for r in group]
-    for r in rollouts:
+    built_in = []
+    for r in [r for group in groups for r in group]:
         if not r.finished:
             r.reward = 0.0
         elif rule and r.problem.kind in ("solve", "reflect"):
             r.reward = own_mark(rule, r)
-    built_in = [r for r in rollouts if r.reward is None]
+        else:
+            built_in.append(r)
     for r, right in zip(built_in, verify_many([r.text for r in built_in], [r.problem for r in built_in])):
         r.reward = float(right)
 

@@ -139,6 +139,14 @@ def test_a_file_that_is_not_there_is_refused(spec):
         load_rule(spec)
 
 
+def test_an_earlier_mark_does_not_stay(said):
+    """A group that is marked again, by another rule or by none, is marked anew."""
+    groups = [[said(r"\boxed{7}", "solve", "7"), said(r"\boxed{8}", "solve", "7")]]
+    mark(groups, lambda text, problem: 0.5)
+    mark(groups, None)
+    assert [r.reward for r in groups[0]] == [1.0, 0.0]
+
+
 def test_nothing_to_mark():
     """Guards the step whose groups gave nothing to recycle."""
     mark([], rule=None)
