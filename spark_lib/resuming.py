@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from spark_lib.config import Config, ConfigError, leaves, load_config
-from spark_lib.model.checkpoints import checkpoints, load_checkpoint, write
+from spark_lib.model.checkpoints import checkpoints, drop_old, load_checkpoint, write
 from spark_lib.model.finite import refuse_broken_model
 
 # How long and how the run goes on, and what tames one that diverges; none of them changes what is learned from what.
@@ -87,7 +87,9 @@ def last_state(spark, run: Path, say: Callable[[str], None]) -> dict | None:
 
 
 def tidy(folder: Path) -> None:
-    """Take away what a kill left half written; the whole files have other names."""
+    """Take away what a kill left half written (the whole files have other names) or not yet deleted. Comes after
+    last_state, which leaves no broken checkpoint behind the one that is gone on from."""
+    drop_old(folder)
     for left in folder.glob("*.partial"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 

@@ -6,6 +6,7 @@ What must die, or start anew, is a process of its own; the rest runs in this one
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,20 @@ def test_kill_in_the_middle_of_a_checkpoint(whole, tmp_path):
     assert dead.returncode == -signal.SIGKILL
     assert (run / "checkpoint-4.partial").exists() and not (run / "checkpoint-4").exists()
     run_here(main, tmp_path, "resume=runs/a")
+    assert_same_run(run, whole)
+
+
+def test_kill_before_the_oldest_checkpoint_is_gone(whole, tmp_path):
+    """Between a checkpoint's name and the end of the one that it makes superfluous: going on takes that away, also where
+    no step is left, and keeps two good ones where the newest is broken."""
+    run = tmp_path / "runs" / "a"
+    shutil.copytree(whole, run)
+    (run / "summary.json").unlink()
+    (run / "checkpoint-1").mkdir()
+    (run / "checkpoint-5").mkdir()  # empty
+    run_here(main, tmp_path, "resume=runs/a")
+    assert sorted(path.name for path in run.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    shutil.rmtree(run / "broken-checkpoint-5")
     assert_same_run(run, whole)
 
 

@@ -93,9 +93,14 @@ def save_checkpoint(run: Path, step: int, spark, state: dict) -> Path:
         shutil.rmtree(final)
     aside.rename(final)
     flush(run)
+    drop_old(run)
+    return final
+
+
+def drop_old(run: Path) -> None:
+    """Delete all but the last checkpoint, which must be a good one, and the one before."""
     for old in checkpoints(run)[:-2]:
         shutil.rmtree(old)
-    return final
 
 
 def sort_modules(config: Path) -> None:

@@ -41,9 +41,7 @@ FOLDER = Path(__file__).with_name("text_model")
 FIRST = {"solve": 0.97, "drill": 0.03}  # shares of the lessons in phase 1 of the cold start
 MIX = {"solve": 0.15, "pointwise": 0.32, "pairwise": 0.22, "reflect": 0.25, "drill": 0.06}  # and later
 JUDGEMENT_WEIGHT = 3.0  # of a token that compares or judges, relative to one that solves
-# Of the cold start's later phases, see teach. With a constant rate the second left reflecting at 65 %, and what is lack
-# of skill few steps of SPARK do not mend.
-PRACTICE, SETTLE, SKILLED, DECAY = 2250, 0.1, 0.85, 500
+PRACTICE, SETTLE, SKILLED, DECAY = 2250, 0.1, 0.85, 500  # of the cold start's later phases, see teach
 ARRIVED = 0.5  # what the probe must reach in solving to end phase 1
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
