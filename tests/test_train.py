@@ -137,8 +137,8 @@ def test_kill_in_the_middle_of_a_checkpoint(whole, tmp_path):
 
 
 def test_kill_before_the_oldest_checkpoint_is_gone(whole, tmp_path):
-    """Between a checkpoint's name and the end of the one that it makes superfluous: going on takes that away, also where
-    no step is left, and keeps two good ones where the newest is broken."""
+    """Between a checkpoint's name and the end of the one that it makes superfluous. Going on takes that one away, even
+    where no step is left, and keeps two good ones where the newest is broken."""
     run = tmp_path / "runs" / "a"
     shutil.copytree(whole, run)
     (run / "summary.json").unlink()
