@@ -27,7 +27,7 @@ from spark_lib.run import Run, new_folder
 
 REPO = Path(__file__).parents[1]
 SMALL = ["max_steps=3", "save_every=2", "problems_per_step=2", "group_size=4", "judge_group_size=2", "judge_share=0.4",
-         "max_new_tokens=64", "eval.limit=2", "eval.rounds=1", "run_name=a"]
+         "max_new_tokens=64", "lr_schedule=constant", "eval.limit=2", "eval.rounds=1", "run_name=a"]
 CODES = {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 

@@ -75,7 +75,8 @@ def test_full_fine_tuning_goes_on_bit_for_bit(tmp_path, monkeypatch):
     from train import main
 
     monkeypatch.chdir(tmp_path)
-    settings = ["lora=null", "lr=1e-4", "problems_per_step=4", "eval.limit=0", "recycle.kinds=[]"]
+    settings = ["lora=null", "lr=1e-4", "lr_schedule=constant", "problems_per_step=4", "eval.limit=0",
+                "recycle.kinds=[]"]
     main([*settings, "max_steps=3", "run_name=whole"])
     main([*settings, "max_steps=2", "run_name=cut"])
     main(["resume=runs/cut", "max_steps=3"])

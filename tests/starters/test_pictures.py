@@ -123,7 +123,7 @@ def test_a_stopped_run_with_images_goes_on_as_if_it_had_not(tmp_path, monkeypatc
     """Guards resume with images, and demonstrations about images: the same bytes as an uninterrupted run."""
     monkeypatch.chdir(tmp_path)
     small = ["model=starter_vl", "data=shapes", f"judge_loss={judge_loss}", "problems_per_step=4", "judge_share=0.4",
-             "eval.limit=6", "eval.rounds=1", "lr=1e-3"]
+             "eval.limit=6", "eval.rounds=1", "lr=1e-3", "lr_schedule=constant"]
     train.main([*small, "run_name=whole", "max_steps=4", "save_every=2"])
     train.main([*small, "run_name=parts", "max_steps=2"])
     train.main(["resume=runs/parts", "max_steps=4"])
