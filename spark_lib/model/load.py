@@ -90,7 +90,7 @@ def quantization_config(quantization: str, dtype: torch.dtype, visual: bool = Fa
 
     visual: of a vision-language model, all but whose decoder stays as it is.
     """
-    dense = ["lm_head", *vision.PARTS] if visual else None  # None: the head alone
+    dense = vision.dense_parts() if visual else None  # None: the head alone
     if quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,

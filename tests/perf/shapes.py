@@ -50,9 +50,10 @@ from spark_lib.model.vision import sees_images  # noqa: E402
 from spark_lib.sampling.decode import Texts  # noqa: E402
 from spark_lib.sampling.roll import Sampler  # noqa: E402
 
-SMALL = ["problems_per_step=1", "group_size=2", "judge_group_size=2", "judge_share=0.75", "max_new_tokens=12",
+SMALL = ["problems_per_step=1", "group_size=2", "judge_group_size=2", "judge_share=0.75", "max_new_tokens=8",
          "max_steps=1", "eval.limit=0", "optimizer=adamw_8bit", "run_name=shapes",
-         "recycle.shares={pointwise: 1, pairwise: 1, reflect: 1}"]
+         "recycle.shares={pointwise: 1, pairwise: 1, reflect: 1}",
+         "seed=55"]  # by which each of the four groups has a right and a wrong response
 SHARD = 4 * 10**9  # bytes
 BLOCK = 2**24 - 3  # a prime: rows of the tiled block do not repeat before it has gone through all of them
 
@@ -63,8 +64,9 @@ SPECIAL = """<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object
 PLAIN = """<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|>
 <|file_sep|>""".split()
 FIRST_SPECIAL = 151643
+BOX = "\\boxed{"  # one token here, so that a response takes four
 LETTERS = "Ġetaoinshrdlcumwfgypbvkxjqz"  # by frequency; the first is a space, as byte-level tokens write it
-WORDS = ("boxed", "Yes", "No")
+WORDS = ("Yes", "No")
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['content'] is string %}{{ m['content'] }}"
     "{% else %}{% for part in m['content'] %}{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -89,7 +91,7 @@ def build_tokenizer(base: bool) -> hf.Qwen2Tokenizer:
     tokenizer = hf.Qwen2Tokenizer(vocab=tokens, merges=merges, pad_token=SPECIAL[0],
                                   eos_token=SPECIAL[0] if base else SPECIAL[2])
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in PLAIN])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in (*PLAIN, BOX)])
     tokenizer.chat_template = CHAT
     return tokenizer
 
@@ -214,7 +216,8 @@ def plant(places: dict, tokenizer) -> None:
         for token, following in itertools.pairwise(path):
             follow.setdefault(token, set()).add(following)
     embeddings, head = (memory_of(places[name]) for name in ("model.embed_tokens.weight", "lm_head.weight"))
-    head[sorted(set().union(*follow.values()))] = 0
+    for token in set().union(*follow.values()):
+        head[token] = torch.from_numpy(head[token]).view(torch.bfloat16).div(8).view(torch.int16)  # like chances
     for coordinate, (token, following) in enumerate(follow.items()):
         embeddings[token, coordinate] = bits(SPIKE)
         head[sorted(following), coordinate] = bits(LOGIT / head.shape[1] ** 0.5)
@@ -313,8 +316,8 @@ def course(words: list[str]) -> None:
     meter.around(train, "load_model", lambda *_: "load, quantise, add the adapter")
     meter.around(train, "refuse_unfit", lambda *_: "try the model on a few tokens")
     meter.around(Sampler, "__call__", lambda sampler, problems, n, stream: rolled[stream[-1]])
-    meter.around(train.Spark, "update", lambda spark, groups, *_: f"update on {groups[0][0].problem.kind} and so on"
-                 if groups and groups[0][0].problem.kind != "solve" else "update on solving")
+    meter.around(train.Spark, "update", lambda spark, groups, *_: "update on " + " ".join(
+        sorted({group[0].problem.kind for group in groups})))
     meter.around(spark_lib.run, "save_checkpoint", lambda *args: meter.measure_parts(args[2]) or "save a checkpoint")
     meter.around(spark_lib.run, "last_state", lambda *_: "load adapter and optimiser")
     meter.watch_cache()
@@ -323,7 +326,7 @@ def course(words: list[str]) -> None:
     train.main(words)
     print("\n| phase | CPU seconds | seconds | peak, GiB |\n|---|---|---|---|")
     for name, cpu, wall, most in meter.rows:
-        print(f"| {name} | {cpu:.0f} | {wall:.0f} | {most / GIB:.2f} |")
+        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {most / GIB:.2f} |")
     if not meter.parts:
         return
     config = load_config(words)
