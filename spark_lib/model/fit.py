@@ -34,9 +34,8 @@ def refuse_unfit(model, tokenizer, name: str, together: bool = True) -> None:
 
 @torch.no_grad()
 def read_alone(model) -> list[list[torch.Tensor]]:
-    """For each of the prompts and each of its responses (tokens, vocabulary) logits by the model's own forward pass over
-    the text at once: from the prompt's last token on. Read once for both checks: of a large model each pass takes time.
-    """
+    """For each of the prompts and each of its responses (tokens, vocabulary) logits by the model's own forward pass
+    over the whole text, from the prompt's last token on. Read once for both checks: a large model takes its time."""
     with tried(f"model: {type(base_of(model)).__name__} cannot read a text"):
         return [[at_once(model, p + r)[len(p) - 1 :] for r in responses] for p, responses in zip(PROMPTS, RESPONSES)]
 

@@ -14,7 +14,8 @@ form of ChatML. Random weights never box an answer, so a few rows of the embeddi
 the end of a prompt they write \boxed{, one of ANSWERS with like chances, }, and the end of the turn. So problems are
 solved, judged and reflected on by chance, and the verifier and recycling are the kit's own. The problems ask for
 differences that are 2. Beside what shortens a step (SMALL), only the paging of the optimiser's state is taken back,
-which needs a GPU, and malloc's default way to give memory back, so that the system tells what is in use.
+which needs a GPU. As in every run on a CPU freed memory is kept (lean.py), so a phase's peak is at least that of those
+before it. The second process does not try the model on a few tokens again, which takes eight passes over it.
 """
 
 import gc
@@ -69,9 +70,9 @@ LETTERS = "Ġetaoinshrdlcumwfgypbvkxjqz"  # by frequency; the first is a space, 
 WORDS = ("Yes", "No")
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['content'] is string %}{{ m['content'] }}"
-    "{% else %}{% for part in m['content'] %}{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% else %}{% for part in m['content'] %}{% if part['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -256,7 +257,7 @@ class Meter:
     """Seconds and the peak of memory by phase, and the sizes of what is there at the end of a step."""
 
     def __init__(self):
-        self.rows, self.parts, self.most, self.cache = [], {}, resident(), 0.0
+        self.parts, self.most, self.cache = {}, resident(), 0.0
         threading.Thread(target=self.watch, daemon=True).start()
 
     def watch(self) -> None:
@@ -269,7 +270,8 @@ class Meter:
         gc.collect()
         self.most, cpu, wall = resident(), time.process_time(), time.perf_counter()
         yield
-        self.rows.append((name, time.process_time() - cpu, time.perf_counter() - wall, max(self.most, resident())))
+        cpu, wall, most = time.process_time() - cpu, time.perf_counter() - wall, max(self.most, resident())
+        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {most / GIB:.2f} |", flush=True)
 
     def around(self, owner, function: str, phase) -> None:
         """From now on owner.function is a phase; its name is phase(the arguments)."""
@@ -314,19 +316,19 @@ def course(words: list[str]) -> None:
     meter = Meter()
     rolled = {"solve": "sample", "judge": "judge and reflect"}
     meter.around(train, "load_model", lambda *_: "load, quantise, add the adapter")
-    meter.around(train, "refuse_unfit", lambda *_: "try the model on a few tokens")
     meter.around(Sampler, "__call__", lambda sampler, problems, n, stream: rolled[stream[-1]])
     meter.around(train.Spark, "update", lambda spark, groups, *_: "update on " + " ".join(
         sorted({group[0].problem.kind for group in groups})))
     meter.around(spark_lib.run, "save_checkpoint", lambda *args: meter.measure_parts(args[2]) or "save a checkpoint")
     meter.around(spark_lib.run, "last_state", lambda *_: "load adapter and optimiser")
     meter.watch_cache()
-    train.keep_freed_memory = lambda: None
-    print(f"libraries alone: {resident() / GIB:.2f} GiB")
+    if words[0].startswith("resume="):
+        train.refuse_unfit = lambda *_: None
+    else:
+        meter.around(train, "refuse_unfit", lambda *_: "try the model on a few tokens")
+    print(f"libraries alone: {resident() / GIB:.2f} GiB", flush=True)
+    print("| phase | CPU seconds | seconds | peak, GiB |\n|---|---|---|---|", flush=True)
     train.main(words)
-    print("\n| phase | CPU seconds | seconds | peak, GiB |\n|---|---|---|---|")
-    for name, cpu, wall, most in meter.rows:
-        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {most / GIB:.2f} |")
     if not meter.parts:
         return
     config = load_config(words)
@@ -353,7 +355,7 @@ def main(argv: list[str]) -> None:
         write_checkpoint(folder / "model", name, layers, tiny)
         write_problems(folder, int(own.get("side", 112)) if sees_images(SHAPES[name][1]) else None)
         size = sum(path.stat().st_size for path in (folder / "model").glob("*.safetensors"))
-        print(f"{name}, {'tiny, ' * tiny}{f'{layers} layers' if layers else 'all layers'}: {size / 1e9:.1f} GB written in "
+        print(f"{name}{', tiny' * tiny}, {layers or 'all'} layers: {size / 1e9:.1f} GB written in "
               f"{time.perf_counter() - start:.0f} s", flush=True)
         settings = [str(CONFIGS / f"{name}.yaml"), *SMALL, "model=model", "data=problems.jsonl", *words]
         for config in (settings, ["resume=runs/shapes"]):
