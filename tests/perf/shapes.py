@@ -360,8 +360,7 @@ def main(argv: list[str]) -> None:
         settings = [str(CONFIGS / f"{name}.yaml"), *SMALL, "model=model", "data=problems.jsonl", *words]
         for config in (settings, ["resume=runs/shapes"]):
             subprocess.run([sys.executable, str(Path(__file__).resolve()), "--course", *config], check=True, cwd=folder)
-        step = json.loads((folder / "runs" / "shapes" / "metrics.jsonl").read_text())
-        print(f"\n{step}")
+        print("\n" + (folder / "runs" / "shapes" / "metrics.jsonl").read_text())
 
 
 if __name__ == "__main__":
