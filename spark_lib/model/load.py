@@ -27,6 +27,7 @@ from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.model import vision
 from spark_lib.model.kinds import refuse_kind
+from spark_lib.model.lean import give_back_freed_memory
 from spark_lib.model.weights import compute_dtype
 
 STARTER, STARTER_VL = (Path(__file__).parents[1] / "starters" / f"{name}_model" for name in ("text", "pictures"))
@@ -122,6 +123,7 @@ def load_base(
     and GGUF only and runs no code that comes with a checkpoint.
     Raises ConfigError.
     """
+    give_back_freed_memory()
     folder, gguf = locate(name)
     announce(name, Path(folder), gguf)
     dtype = dtype or compute_dtype(device)
