@@ -7,8 +7,8 @@ import torch
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch.nn import functional as F
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names for mallopt(3), and what it begins with
-TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's names for mallopt(3), and what it begins with
+DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_THRESHOLD: 128 * 1024, M_MMAP_MAX: 65536}
 
 
 def keep_freed_memory() -> None:
@@ -31,8 +31,8 @@ def give_back_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, MMAP_MAX)
-        libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+        for option, value in DEFAULTS.items():
+            libc.mallopt(option, value)
         libc.malloc_trim(ctypes.c_size_t(0))
 
 
