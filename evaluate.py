@@ -142,6 +142,7 @@ def evaluate(
 ) -> Evaluated:
     """Ask the model everything that is not yet in its predictions.jsonl, and count."""
     model, tokenizer = load_trained(target, accelerator.device, settings.quantization, config.max_pixels)
+    keep_freed_memory()
     refuse_unfit(model, tokenizer, target, together=bool({"judge", "reflect"} & set(settings.parts)))
     name = settings.name or settings.suite or "-".join(sets)
     wanted = identity(settings, config, sets, model)
@@ -207,7 +208,6 @@ def main(argv: list[str]) -> None:
     settings.model = settings.model or latest_run()
     if settings.quantization != "none" and all(is_run(name) for name in (settings.model, settings.baseline) if name):
         raise ConfigError("quantization: is for plain models; a run is evaluated on the base that it was trained on")
-    keep_freed_memory()
     config = config_of(settings.model, settings)
     sets, notes = problem_sets(settings, config)
     accelerator = Accelerator()

@@ -92,6 +92,7 @@ class Spark:
         self.model = self.frozen = self.optimizer = self.guard = self.roll = None  # first let go of those that are
         config, accelerator = self.config, self.accelerator
         self.model, self.tokenizer = load_model(replace(config, model=base), accelerator.device)
+        keep_freed_memory()
         refuse_unfit(self.model, self.tokenizer, base)
         lean_lora(self.model)
         self.frozen = frozen_start(self.model, config)
@@ -196,7 +197,6 @@ def main(argv: list[str]) -> None:
         return print(text)
     config = load_config(argv)
     refuse_changes(config)
-    keep_freed_memory()
     if config.plan:
         return print(plan(config).text(card_bytes(config)))
     load = partial(load_problems, config.data, fields=config.fields, options=config.data_options,

@@ -49,3 +49,20 @@ def test_the_other_scripts_run(words):
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "|---|" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["spark_7b", "spark_vl_7b", "spark_vl_32b"])
+def test_a_step_at_the_papers_shapes(name):
+    """Guards the whole of a step on a checkpoint in its published form (flat configuration, old names of tensors,
+    shards, 152,064 tokens) and the stand-ins by which every kind of problem comes up: each group has a right and a
+    wrong response, both updates move something, and the run is gone on with."""
+    done = run("shapes.py", name, "tiny")
+    assert done.returncode == 0, done.stderr
+    step = json.loads(done.stdout.splitlines()[-1])
+    kinds = ("solve", "pointwise", "pairwise", "reflect")
+    assert {kind: step[f"{kind}/reward"] for kind in kinds} == dict.fromkeys(kinds, 0.5)
+    assert not any(step[f"{kind}/truncated"] for kind in kinds) and step["update/grad_norm"] > 1e-7
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in table].count("load adapter and optimiser") == 2
+    (frozen,) = [row for row in table if row[0].startswith("frozen weights")]
+    assert float(frozen[1]) == pytest.approx(float(frozen[2]), abs=0.002)  # bitsandbytes keeps its code with each layer

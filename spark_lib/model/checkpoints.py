@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from spark_lib.config import Config, ConfigError
 from spark_lib.model.finite import refuse, state_tensors
 from spark_lib.model.load import STARTER, STARTER_VL, load_base, peft_warnings, shape_of
-from spark_lib.model.vision import MOST_PIXELS, sees_images
+from spark_lib.model.vision import MOST_PIXELS, dense_parts, sees_images
 from spark_lib.model.weights import dense_weight, is_quantised
 
 ADAPTER = Path("adapter") / "adapter_model.safetensors"
@@ -275,14 +275,16 @@ def how_to_use(folder: Path, config: Config) -> str:
     newest = last_checkpoint(folder)
     built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
     source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
-    options = {"none": "", "int8": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
+    sees = sees_images(shape_of(config.model))
+    dense = f", llm_int8_skip_modules={dense_parts()}" if sees else ""
+    options = {"none": "", "int8": f", quantization_config=BitsAndBytesConfig(load_in_8bit=True{dense})",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
-                      "bnb_4bit_use_double_quant=True)"}[config.quantization]
+                      f"bnb_4bit_use_double_quant=True{dense})"}[config.quantization]
     if source.endswith(".gguf"):
         options = f", gguf_file='{Path(source).name}', quantization_config=GgufConfig(dequantize=True)"
         source = str(Path(source).parent)
     auto, reader = "AutoModelForCausalLM", "AutoTokenizer"
-    if sees_images(shape_of(config.model)):
+    if sees:
         auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
     classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
     result = newest / ("adapter" if config.lora else "model")

@@ -26,15 +26,24 @@ def refuse_unfit(model, tokenizer, name: str, together: bool = True) -> None:
     """Raise ConfigError for a model (`name`, for the message) that is broken or that is not read as it reads itself.
     together: several responses are to be read behind one prompt, as updates and the judge's probabilities do."""
     refuse_broken_model(model, tokenizer, name)
-    refuse_misread(model)
+    expected = read_alone(model)
+    refuse_misread(model, expected)
     if together:
-        refuse_leaks(model)
+        refuse_leaks(model, expected)
 
 
 @torch.no_grad()
-def refuse_misread(model) -> None:
+def read_alone(model) -> list[list[torch.Tensor]]:
+    """For each of the prompts and each of its responses (tokens, vocabulary) logits by the model's own forward pass
+    over the whole text, from the prompt's last token on. Read once for both checks: a large model takes its time."""
+    with tried(f"model: {type(base_of(model)).__name__} cannot read a text"):
+        return [[at_once(model, p + r)[len(p) - 1 :] for r in responses] for p, responses in zip(PROMPTS, RESPONSES)]
+
+
+@torch.no_grad()
+def refuse_misread(model, expected: list[list[torch.Tensor]]) -> None:
     """Raise ConfigError if sampling, padded on the left and one token after another from a cache, gives a token another
-    distribution than reading its whole text at once."""
+    distribution than reading its whole text at once. expected: of read_alone."""
     base, device = base_of(model), next(model.parameters()).device
     longest = max(map(len, PROMPTS))
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in PROMPTS], device=device)
@@ -53,25 +62,23 @@ def refuse_misread(model) -> None:
         mask = torch.cat([mask.repeat_interleave(2, 0), mask.new_ones(4, 1)], 1)
         first = torch.tensor([[r[0]] for responses in RESPONSES for r in responses], device=device)
         found += [*read(first, mask)]
-        whole = [[at_once(model, p + r)[len(p) - 1 :] for r in responses] for p, responses in zip(PROMPTS, RESPONSES)]
-        expected = [texts[0][0] for texts in whole] + [text[1] for texts in whole for text in texts]
-    if (far := distance(found, expected)) > tolerance(base):
+    alone = [texts[0][0] for texts in expected] + [text[1] for texts in expected for text in texts]
+    if (far := distance(found, alone)) > tolerance(base):
         raise ConfigError(f"model: {type(base).__name__} does not go on with a text as it reads it at once (distance "
                           f"{far:.2f} of 1), as if it looked ahead; give a causal language model")
 
 
 @torch.no_grad()
-def refuse_leaks(model) -> None:
+def refuse_leaks(model, expected: list[list[torch.Tensor]]) -> None:
     """Raise ConfigError if the update, which reads a prompt once for its responses, gives a token another distribution
-    than reading its text alone: if responses see one another, or take other positions."""
+    than reading its text alone: if responses see one another, or take other positions. expected: of read_alone."""
     base = base_of(model)
     rows = [Row(p, r, [0.0] * 2, [0.0] * 2, 0.0) for p, r in zip(PROMPTS, RESPONSES)]
     batch = pack(rows, next(model.parameters()).device)
     with tried(f"model: {type(base).__name__} cannot read several responses behind one prompt"):
         found = to_logits(base, hidden_states(base, batch)[0, batch.source[batch.valid]])
-    expected = [logits for row in rows for r in row.responses
-                for logits in at_once(model, row.prompt + r)[len(row.prompt) - 1 : -1]]
-    if (far := distance([*found], expected)) > tolerance(base):
+    alone = [logits for texts in expected for text in texts for logits in text[:-1]]
+    if (far := distance([*found], alone)) > tolerance(base):
         raise ConfigError(f"model: {type(base).__name__} lets responses that share a prompt see one another (distance "
                           f"{far:.2f} of 1): its layers make a mask of their own; {OTHERS}. evaluate.py takes this "
                           "one with parts=[samples]")

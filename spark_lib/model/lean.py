@@ -1,4 +1,4 @@
-"""Two settings that make training cheaper and change nothing else."""
+"""Settings that make training cheaper and change nothing else."""
 
 import ctypes
 import platform
@@ -7,11 +7,13 @@ import torch
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch.nn import functional as F
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names for mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's names for mallopt(3), and what it begins with
+DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_THRESHOLD: 128 * 1024, M_MMAP_MAX: 65536}
 
 
 def keep_freed_memory() -> None:
     """Tell glibc to keep the memory that tensors leave behind, for the next ones; on other systems nothing is done.
+    To be called once a model is loaded.
 
     By default every large tensor on the CPU is mapped from the system and given back at once, and the system clears
     page by page what it hands out: on small models that takes more time than the arithmetic.
@@ -20,6 +22,18 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def give_back_freed_memory() -> None:
+    """The opposite, for while a model is loaded, and at once. Each quantised weight comes of far larger tensors: in the
+    holes that these leave behind the next weights settle, and the next large tensors find no hole that is large enough.
+    What was kept so came to more than the model itself.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in DEFAULTS.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(ctypes.c_size_t(0))
 
 
 class LeanLora(LoraVariant):

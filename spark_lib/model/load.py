@@ -27,6 +27,7 @@ from spark_lib import progress
 from spark_lib.config import Config, ConfigError
 from spark_lib.model import vision
 from spark_lib.model.kinds import refuse_kind
+from spark_lib.model.lean import give_back_freed_memory
 from spark_lib.model.weights import compute_dtype
 
 STARTER, STARTER_VL = (Path(__file__).parents[1] / "starters" / f"{name}_model" for name in ("text", "pictures"))
@@ -90,7 +91,7 @@ def quantization_config(quantization: str, dtype: torch.dtype, visual: bool = Fa
 
     visual: of a vision-language model, all but whose decoder stays as it is.
     """
-    dense = ["lm_head", *vision.PARTS] if visual else None  # None: the head alone
+    dense = vision.dense_parts() if visual else None  # None: the head alone
     if quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
@@ -122,6 +123,7 @@ def load_base(
     and GGUF only and runs no code that comes with a checkpoint.
     Raises ConfigError.
     """
+    give_back_freed_memory()
     folder, gguf = locate(name)
     announce(name, Path(folder), gguf)
     dtype = dtype or compute_dtype(device)

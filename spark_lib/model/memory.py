@@ -127,11 +127,12 @@ def plan(config: Config) -> Plan:
     return plan_of(shape_of(config.model), config)
 
 
-def plan_of(shape, config: Config) -> Plan:
-    """The plan for a transformers configuration, e.g. Qwen2Config(hidden_size=896, …)."""
+def plan_of(shape, config: Config, dtype: torch.dtype | None = None) -> Plan:
+    """The plan for a transformers configuration, e.g. Qwen2Config(hidden_size=896, …).
+    dtype: that is computed with; None: a GPU's."""
     refuse_kind(shape)
     shape = copy.deepcopy(shape)  # the model keeps it and writes its type and its attention there
-    dtype = compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16
+    dtype = dtype or (compute_dtype("cuda") if torch.cuda.is_available() else torch.bfloat16)
     with torch.device("meta"):
         auto = AutoModelForImageTextToText if sees_images(shape) else AutoModelForCausalLM
         model = auto.from_config(shape, dtype=dtype)

@@ -89,6 +89,12 @@ def sees_images(config) -> bool:
     return hasattr(config, "vision_config") and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 
+def dense_parts() -> list[str]:
+    """What of a vision-language model is not quantised, as transformers wants it: expressions that match a module's
+    whole name from its beginning (`visual` alone would not find `model.visual`)."""
+    return ["lm_head", rf"(?:.*\.)?(?:{'|'.join(PARTS)})"]
+
+
 def image_size(shape, config) -> tuple[int, int]:
     """(patches, tokens) of the largest image in a model of this transformers configuration; none if it sees none.
     config: a Config."""

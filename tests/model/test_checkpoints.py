@@ -21,11 +21,13 @@ SMALL = ["max_steps=2", "problems_per_step=4", "judge_share=0.4", "eval.limit=0"
 
 
 def run_printed_lines(said: str):
-    """(model, tokenizer) by the Python that a run prints at its end, pasted into an empty program."""
+    """(model, tokenizer) by the Python that a run prints at its end, pasted into an empty program. Of a model that sees
+    there is no tokenizer, and its processor is not loaded: transformers' reads videos, with torchvision."""
     lines = said.split("load the result with transformers and peft:\n")[1].splitlines()
+    lines = [line.strip() for line in itertools.takewhile(lambda line: line.startswith("    "), lines)]
     names: dict = {}
-    exec("\n".join(line.strip() for line in itertools.takewhile(lambda line: line.startswith("    "), lines)), names)
-    return names["model"], names["tokenizer"]
+    exec("\n".join(line for line in lines if not line.startswith("processor = ")), names)
+    return names["model"], names.get("tokenizer")
 
 
 def test_the_result_of_a_gguf_base_is_loaded_as_printed(checkpoint, tokenizer, tmp_path, monkeypatch, capsys):
@@ -68,6 +70,22 @@ def test_a_run_learns_and_other_programs_can_use_the_result(tmp_path, monkeypatc
         assert greedy(plain, tokenizer) == greedy(loaded, tokenizer)
     base, _ = load_base("starter")
     assert not torch.equal(logits(plain), logits(base.eval()))
+
+
+def test_the_result_of_a_model_that_sees_is_loaded_as_printed(tmp_path, monkeypatch, capsys):
+    """Guards the vision tower: loaded without naming it, transformers would quantise it, and the adapter was trained
+    on what the dense one sees."""
+    from train import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spark_lib").symlink_to(REPO / "spark_lib")
+    main([*SMALL, "max_steps=1", "max_new_tokens=8", "recycle.kinds=[]", "model=starter_vl", "data=shapes",
+          "quantization=nf4"])
+    out = capsys.readouterr()
+    theirs, _ = run_printed_lines(out.out + out.err)
+    loaded, _ = load_trained("runs/a", quantization="nf4")
+    theirs, loaded = ({name for name, module in m.named_modules() if is_quantised(module)} for m in (theirs, loaded))
+    assert theirs == loaded and not any("visual" in name for name in theirs)
 
 
 def test_full_fine_tuning_goes_on_bit_for_bit(tmp_path, monkeypatch):

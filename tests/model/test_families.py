@@ -137,8 +137,9 @@ def test_sampled_and_trained_as_the_plain_forward_pass_says(name, lora):
     model = build(name)
     model = adapted(model) if lora else model
     refuse_kind(model.config)
-    fit.refuse_misread(model)
-    fit.refuse_leaks(model)
+    alone = fit.read_alone(model)
+    fit.refuse_misread(model, alone)
+    fit.refuse_leaks(model, alone)
     assert max(differences(model)) < 1e-4
 
 
@@ -147,9 +148,10 @@ def test_a_model_that_can_only_be_sampled_from_is_refused_for_training(name):
     """Doge was trained in silence on responses that saw one another: it makes a mask of its own out of ours."""
     model = build(name)
     refuse_kind(model.config)
-    fit.refuse_misread(model)
+    alone = fit.read_alone(model)
+    fit.refuse_misread(model, alone)
     with pytest.raises(ConfigError, match="^model: ") as error:
-        fit.refuse_leaks(model)
+        fit.refuse_leaks(model, alone)
     assert "\n" not in str(error.value)
     uniforms = torch.rand(2, 2, 12, generator=torch.Generator().manual_seed(0))
     for i, (ids, logprobs) in enumerate(decode(build(name), PROMPTS, uniforms, {4}, 1.0)):
@@ -173,11 +175,12 @@ def test_an_encoder_decoder_is_refused_by_its_configuration(name):
 
 def test_a_model_that_looks_ahead_is_refused():
     """BERT has a class for causal language models, which looks at both sides unless its config says is_decoder."""
+    both, decoder = build("Bert"), build("Bert", is_decoder=True)
     with pytest.raises(ConfigError, match="as if it looked ahead"):
-        fit.refuse_misread(build("Bert"))
-    fit.refuse_misread(build("Bert", is_decoder=True))
+        fit.refuse_misread(both, fit.read_alone(both))
+    fit.refuse_misread(decoder, fit.read_alone(decoder))
     with pytest.raises(ConfigError, match="see one another"):
-        fit.refuse_leaks(build("Bert", is_decoder=True))
+        fit.refuse_leaks(decoder, fit.read_alone(decoder))
 
 
 # --- through the files of a checkpoint ------------------------------------------------------------------------

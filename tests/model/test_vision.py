@@ -18,8 +18,9 @@ from spark_lib.loss import micro_batches, rows_of_groups
 from spark_lib.model import vision
 from spark_lib.model.checkpoints import save_merged
 from spark_lib.model.load import load_base, load_model
+from spark_lib.model.memory import linear_sizes
 from spark_lib.model.packing import pack, response_logprobs
-from spark_lib.model.weights import base_of, lora_layers, trainable
+from spark_lib.model.weights import base_of, is_quantised, lora_layers, trainable
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.rollout import Rollout, encode, sample
@@ -337,6 +338,23 @@ def test_the_tower_is_frozen_unless_it_is_named(checkpoint_of, target, tower_lea
     response_logprobs(model, pack(rows), TEMPERATURE).sum().backward()
     assert all(p.grad is not None for p in trainable(model))
     assert sum(p.grad.abs().sum() for p in trainable(model)) > 0
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tower_is_never_quantised(checkpoint_of, family, quantization):
+    """transformers looks for the names of what stays dense at a module's beginning, `model.`, and quantised towers and
+    projectors for as long as they were given without it: 2.2 GiB of Qwen2.5-VL-7B. All of the decoder is quantised,
+    and the plan counts the same layers."""
+    model, _ = load_base(checkpoint_of(family), quantization=quantization)
+    decoder, head = {id(module) for module in model.get_decoder().modules()}, model.get_output_embeddings()
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    quantised = [module for module in linear if is_quantised(module)]
+    assert quantised and quantised == [module for module in linear if id(module) in decoder]
+    with torch.device("meta"):
+        dense = hf.AutoModelForImageTextToText.from_config(hf.AutoConfig.from_pretrained(checkpoint_of(family)))
+    planned, _ = linear_sizes(dense, quantization, torch.bfloat16)
+    assert planned == sum(module.in_features * module.out_features for module in quantised)
 
 
 @torch.no_grad()
