@@ -7,10 +7,12 @@ runs/<name>/changes.jsonl and from then on in its config.yaml. docs/reliability.
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from spark_lib.config import Config, ConfigError, leaves, load_config
@@ -84,6 +86,19 @@ def last_state(spark, run: Path, say: Callable[[str], None]) -> dict | None:
         raise ConfigError(f"resume: no checkpoint of {run} can be used. {reasons[0]}. To begin it anew, delete its "
                           "checkpoints and resume it again")
     return None
+
+
+def claim(folder: Path) -> FileLock:
+    """Hold the run's folder as long as this process lives, or until the lock is released. Raises ConfigError where
+    another process has it: two that go on with one run would take turns in writing its files."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ConfigError(f"{folder}: another process is at work on this run; wait for its end, or end it") from error
+    except (OSError, NotImplementedError) as error:
+        logging.getLogger(__name__).warning("%s cannot be locked (%s): do not resume it twice at once", folder, error)
+    return lock
 
 
 def tidy(folder: Path) -> None:

@@ -26,7 +26,7 @@ from spark_lib.model.checkpoints import (
 )
 from spark_lib.model.finite import MOST_SKIPPED, REMEDIES, NotFinite
 from spark_lib.problem import KINDS
-from spark_lib.resuming import changes, last_state, record_changes, tidy, write_config
+from spark_lib.resuming import changes, claim, last_state, record_changes, tidy, write_config
 from spark_lib.rewards import said
 from spark_lib.rollout import Rollout
 from spark_lib.view import record
@@ -110,6 +110,7 @@ class Run:
         self.warned: set[str] = set()
         self.spell = speller(spark.tokenizer)
         changed = changes(config)
+        self.lock = claim(self.folder) if self.main else None
         if self.main and not config.resume:
             write_config(self.folder, config)
         if config.log_with:
@@ -150,6 +151,8 @@ class Run:
         finally:
             self.stop.__exit__()
             self.spark.roll.stop()
+            if self.lock:
+                self.lock.release()
             self.accelerator.end_training()
 
     @property

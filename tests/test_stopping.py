@@ -487,3 +487,22 @@ def test_a_damaged_record_is_one_line(whole, place):
         with pytest.raises(ConfigError, match=name):
             train.main(["resume=runs/a", "max_steps=4"])
         Path("runs/a", name).write_bytes(kept)
+
+
+def test_a_run_that_is_at_work_is_not_gone_on_with(whole, place, capsys):
+    """Two studies, or an impatient user: both would write the same files in turn. A dead process holds nothing."""
+    shutil.copytree(whole.parent, "runs")
+    held = "import sys; from pathlib import Path; from spark_lib.resuming import claim; lock = claim(Path('runs/a')); "
+    words = [sys.executable, "-c", held + "print('mine', flush=True); sys.stdin.read()"]
+    other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=os.environ | {"PYTHONPATH": str(REPO)})
+    assert other.stdout.readline() == "mine\n"
+    before = {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="another process is at work on this run"):
+        train.main(["resume=runs/a", "max_steps=4"])
+    assert before == {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
+    other.kill()
+    other.wait()
+    train.main(["resume=runs/a", "max_steps=4"])
+    assert Path("runs/a/checkpoint-4").is_dir()
+    train.main(["resume=runs/a", "max_steps=5"])  # nor does one that ended
