@@ -148,7 +148,7 @@ if answered("exercise 2", my_flat_share):
     assert abs(my_flat_share - (1 - 0.9**8)) > 0.01, "that is the share that does teach something"
     assert abs(my_flat_share - 0.9**8) < 0.01, (
         "all eight are right: 0.9 times 0.9 …, eight times; all eight wrong hardly ever happens")
-    print("exercise 2: right. The better a model gets, the fewer of its groups still teach it something.")
+    print("exercise 2: right. From one half on: the better a model, the fewer of its groups teach it something.")
 
 # %% [markdown]
 # **3.** Find eight marks in which every right answer has an advantage of more than 2. What does that say about rare

@@ -97,7 +97,8 @@ for step in range(8):
 #
 # $$\mathrm{loss} = -\min(\rho A, \; \mathrm{clip}(\rho, 0.8, 1.2) \, A)$$
 #
-# We ask the kit for the loss and its slope at some ratios. A slope of 0 means: this token teaches nothing more.
+# We ask the kit for the loss and its slope at some ratios: the slope by the log-prob, which is $-\rho A$ where nothing
+# is clipped (by $\rho$ it would be $-A$, as in the figure). A slope of 0 means: this token teaches nothing more.
 
 # %%
 def at_ratio(ratio, advantage):

@@ -175,7 +175,8 @@ show(figure, "3_recycling")
 #
 # [Solutions](solutions/3_recycling.py) are apart.
 #
-# **1.** Which of these five responses are right candidates, which wrong ones?
+# **1.** Which of these five responses are right candidates, which wrong ones? (A text may slip twice and arrive all the
+# same: the mark reads only the box.)
 
 # %%
 bad = next(r for r in group if not r.reward and extract_boxed(r.text))
@@ -204,9 +205,9 @@ my_earnings = ...  # your turn: three numbers
 
 # %%
 if answered("exercise 2", my_earnings):
-    assert my_earnings[0] == 0.8, "No is right whenever the candidate is wrong"
-    assert my_earnings[1] == 0.5, "the right one stands at A as often as at B"
-    assert my_earnings[2] == 0.2, "repeating is right where the candidate was right"
+    assert abs(my_earnings[0] - 0.8) < 1e-6, "a mean mark is from 0 to 1; No is right whenever the candidate is wrong"
+    assert abs(my_earnings[1] - 0.5) < 1e-6, "the right one stands at A as often as at B"
+    assert abs(my_earnings[2] - 0.2) < 1e-6, "repeating is right where the candidate was right"
     print("exercise 2: right. Only the first of these prejudices pays; that share would have to be mended.")
 
 # %% [markdown]

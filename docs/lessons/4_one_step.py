@@ -103,7 +103,7 @@ train(spark, data, both)
 # ## Policy-only beside it
 #
 # Without recycling, all responses go to solving: 9 problems of 8 responses are as many as 6 problems of 8 and the
-# recycled ones of 4.
+# recycled ones of 4. (As many responses, not as many tokens: judging takes longer texts.)
 
 # %%
 alone = Spark(load_config([*small, "problems_per_step=9", "recycle.kinds=[]"]), Accelerator())
@@ -126,7 +126,7 @@ print(f"tokens sampled: SPARK {both.tokens:,}, policy-only {policy_only.tokens:,
 # solve, comes last. Nor can twenty small steps tell the two runs apart in most columns: where the brackets of both
 # overlap widely, do not read a difference.
 #
-# What becomes of it in sixty larger steps, with 500 problems and several seeds, is on [the quickstart's
+# What becomes of it in a longer run, with 500 problems and several seeds, is on [the quickstart's
 # page](../results/quickstart.md): policy-only training then solves as well or a little better, and judges and reflects
 # far worse. It judges better than before, too: who computes better also finds more errors. And all of that is a tiny
 # model with faults that were put there on purpose ([docs/method.md](../method.md)): it shows how the parts work
@@ -159,8 +159,8 @@ my_recycled = ...  # your turn: a number
 
 # %%
 if answered("exercise 1", my_recycled):
-    assert my_recycled != 16, "the recycled problems have 4 responses each, not 8"
-    assert my_recycled != 64 / 4, "half of *all* responses: as many as there are for solving"
+    assert my_recycled != 16, (
+        "the recycled problems have 4 responses each, not 8; and half of *all* responses is as many as for solving")
     true = load_config(["problems_per_step=16", "judge_share=0.5"]).judge_problems
     assert my_recycled == true, "solving has 16 · 8 responses, and judging shall have as many, in groups of 4"
     print("exercise 1: right. So judging half of the time takes twice as many problems as solving.")
@@ -173,6 +173,7 @@ my_groups = ...  # your turn: a list of groups
 
 # %%
 if answered("exercise 2", my_groups):
+    assert not any(isinstance(group, int) for group in my_groups), "the groups themselves, not their numbers"
     assert len(my_groups) < len(groups + judged) or learned["update/rows"] == len(my_groups), (
         "some of these groups have no variance")
     assert all(len({r.reward for r in group}) > 1 for group in my_groups), "one of yours has marks that are all alike"

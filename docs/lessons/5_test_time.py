@@ -121,6 +121,9 @@ mark(greedy, None)
 print(f"\ngreedy, one answer: {sum(group[0].reward for group in greedy) / len(greedy):.0%}")
 
 # %% [markdown]
+# In the first column every line is one sampled answer, once a single draw and three times a mean over six: where they
+# differ you see chance at work, and how large it is.
+#
 # On this task votes are hard to beat. The starter's faults in solving are slips, made at random, so that wrong answers
 # scatter and right ones agree. Greedy decoding leaves out the chance altogether, and with it most of the slips: here it
 # is the cheapest method of all, which is why this lesson samples.
@@ -184,7 +187,7 @@ if answered("exercise 1", my_accuracy):
     assert abs(my_accuracy - (0.7 * 0.9 + 0.3 * 0.6)) > 0.002, "that is reflecting on everything; the judge picks some"
     assert abs(my_accuracy - 0.848) < 0.002, (
         "add up: right and accepted; right, rejected and kept; wrong, rejected and fixed")
-    print("exercise 1: right. 16 points fixed, 1 broken: what a poor judge costs is mostly what it waves through.")
+    print("exercise 1: right. 16.2 points fixed, 1.4 broken; what the judge waved through could have been 1.8 more.")
 
 # %% [markdown]
 # **2.** A judge gives 0.9 to 100 answers, of which 60 are right, and 0.1 to 100 others, of which 30 are right. What is

@@ -4,7 +4,7 @@
 # After this lesson you know four ways in which training goes wrong, the line of the log that gives each away, and what
 # mends it.
 #
-# All four runs below are wrong on purpose, and seven or eight small steps long. Of one short run one must not conclude
+# All four runs below are wrong on purpose, and four or eight small steps long. Of one short run one must not conclude
 # much; these failures were chosen so gross that they show at any seed. Each run leaves a page to open in a browser,
 # `runs/lesson-6/<name>/report.html` ([docs/record.md](../record.md) says how to read it). Have it beside you.
 
