@@ -20,7 +20,7 @@ FOLDER = REPO / "docs" / "lessons"
 LESSONS = sorted(path.stem for path in FOLDER.glob("[0-9]_*.py"))
 PLACEHOLDER = re.compile(r"^(my_\w+) = \.\.\.", re.MULTILINE)
 QUESTION = re.compile(r'answered\("(.+?)", ([\w, ]+)\)')
-SECONDS = 90  # of a CPU that a lesson may take; a minute on two cores
+SECONDS = 120  # of a CPU that a lesson may take: a minute on two cores
 every = pytest.mark.parametrize("name", LESSONS)
 
 
