@@ -111,6 +111,15 @@ class Run:
         self.spell = speller(spark.tokenizer)
         changed = changes(config)
         self.lock = claim(self.folder) if self.main else None
+        try:
+            self.take_up(changed)
+        except BaseException:
+            self.let_go()
+            raise
+
+    def take_up(self, changed: dict) -> None:
+        """Begin the folder's files or go on with them; changed: the keys that a resumed run changes."""
+        spark, config, accelerator = self.spark, self.config, self.accelerator
         if self.main and not config.resume:
             write_config(self.folder, config)
         if config.log_with:
@@ -125,6 +134,10 @@ class Run:
             tidy(self.folder)
         if self.main and changed:
             record_changes(self.folder, config, self.done, changed)
+
+    def let_go(self) -> None:
+        if self.lock:
+            self.lock.release()
 
     def __enter__(self) -> "Run":
         self.say(f"run folder: {self.folder}" + (f", going on after {self.done} steps" if self.config.resume else ""))
@@ -151,8 +164,7 @@ class Run:
         finally:
             self.stop.__exit__()
             self.spark.roll.stop()
-            if self.lock:
-                self.lock.release()
+            self.let_go()
             self.accelerator.end_training()
 
     @property
