@@ -455,6 +455,7 @@ def test_two_steps(name, tmp_path):
     variant = VARIANTS[name]
     catalogue.copy_of_the_kit(variant, tmp_path)
     words = ["max_steps=2", "problems_per_step=6", "eval.limit=0", "run_name=a", "seed=31"]
+    words += ["group_size=2"] * (name == "DAPO")  # of which many are flat, and sampled anew
     done = subprocess.run([sys.executable, "train.py", *variant.keys, *words], cwd=tmp_path, capture_output=True,
                           text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,10 @@ JUDGING = ("pointwise", "pairwise")
 Spark = train.Spark
 
 
+def judging(problems: list[Problem]) -> bool:
+    return bool(problems) and problems[0].kind in JUDGING
+
+
 class Rolls:
     """A Sampler that passes judge problems on to the judge's, and all else to the policy's."""
 
@@ -37,14 +41,14 @@ class Rolls:
         return getattr(self.policy, name)
 
     def __call__(self, problems: list[Problem], *how, **more) -> list[list[Rollout]]:
-        if not problems or problems[0].kind not in JUDGING:
+        if not judging(problems):
             return self.policy(problems, *how, **more)
         with self.policy.clock.only(self.policy.clock.override or "judge"):
             return self.judge(problems, *how, **more)
 
     def evaluating(self, what: str):
         policy, judge = self.policy.evaluating(what), self.judge.evaluating(what)
-        return lambda problems, *how: (judge if problems[0].kind in JUDGING else policy)(problems, *how)
+        return lambda problems, *how: (judge if judging(problems) else policy)(problems, *how)
 
 
 class JudgeApart(Spark):

@@ -123,7 +123,7 @@ def peak_alone(args) -> dict[str, int]:
     # Not getrusage's ru_maxrss: across fork and exec it keeps the peak of the process that started this one.
     peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     phases = side.spark.clock.memory.values() if args.side == "kit" else ()  # where the kit begins to count anew
-    return {"loaded": loaded, "peak": max(int(peak[1]) * 1024, *phases)}
+    return {"loaded": loaded, "peak": max([int(peak[1]) * 1024, *phases])}
 
 
 class Unfinished:
