@@ -142,6 +142,7 @@ def test_it_runs_as_a_notebook(name: str, copy, monkeypatch):
     pytest.importorskip("jupytext", reason="pip install -r docs/lessons/requirements.txt")
     pytest.importorskip("nbclient")
     monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: tests run side by side
     notebook = importlib.import_module("build").build(copy / f"{name}.py")
     drawn = [out for cell in notebook.cells for out in cell.get("outputs", ()) if out.output_type == "display_data"]
     assert drawn and all("image/png" in out.data for out in drawn)
