@@ -8,6 +8,7 @@
 metrics.jsonl and rollouts.jsonl.gz hold nothing that depends on the clock, so that a resumed run writes the same bytes.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -109,13 +110,11 @@ class Run:
         self.warming = bool(config.warmup.data) and not warm_base(config.resume)  # until the warmed model is in place
         self.warned: set[str] = set()
         self.spell = speller(spark.tokenizer)
-        changed = changes(config)
-        self.lock = claim(self.folder) if self.main else None
-        try:
-            self.take_up(changed)
-        except BaseException:
-            self.let_go()
-            raise
+        with contextlib.ExitStack() as held:  # what cannot begin lets go of the folder
+            if self.main:
+                held.callback(claim(self.folder).release)
+            self.take_up(changes(config))
+            self.held = held.pop_all()
 
     def take_up(self, changed: dict) -> None:
         """Begin the folder's files or go on with them; changed: the keys that a resumed run changes."""
@@ -134,10 +133,6 @@ class Run:
             tidy(self.folder)
         if self.main and changed:
             record_changes(self.folder, config, self.done, changed)
-
-    def let_go(self) -> None:
-        if self.lock:
-            self.lock.release()
 
     def __enter__(self) -> "Run":
         self.say(f"run folder: {self.folder}" + (f", going on after {self.done} steps" if self.config.resume else ""))
@@ -164,7 +159,7 @@ class Run:
         finally:
             self.stop.__exit__()
             self.spark.roll.stop()
-            self.let_go()
+            self.held.close()
             self.accelerator.end_training()
 
     @property

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from spark_lib.config import Config, load_config
@@ -22,6 +23,7 @@ from spark_lib.model.packing import pack
 from spark_lib.problem import Problem
 from spark_lib.recycle import about
 from spark_lib.reflect import Candidate, knockout
+from spark_lib.resuming import values
 from spark_lib.sampling.labels import relabel
 from spark_lib.view import read
 
@@ -107,8 +109,12 @@ def test_a_diff_that_does_not_fit_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_command_is_one(name):
-    config_of(name)
+def test_each_command_arrives(name):
+    """Guards keys that are renamed or no longer read: what the page says stands in the configuration."""
+    arrived = values(config_of(name))
+    for word in VARIANTS[name].keys:
+        key = word.split("=")[0]
+        assert arrived[key] == OmegaConf.select(OmegaConf.from_dotlist([word]), key), word
 
 
 def test_the_table_is_what_the_script_writes():
