@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -44,7 +45,14 @@ def equal_to(run: Planned) -> list[str]:
     return ["max_steps=100000", "max_sampled_tokens=null", f"max_seconds={seconds:.3f}"]
 
 
-def part_done(run: Planned, study: Study) -> float:
+@cache
+def limits(folder: Path) -> tuple[int, float]:
+    """(steps, sampled tokens) at which a run ends; kept, as they are asked for twice a second."""
+    config = load_config([str(folder / "config.yaml")])
+    return config.max_steps, config.max_sampled_tokens or float("inf")
+
+
+def part_done(run: Planned) -> float:
     """How much of a run's training is done, from 0 to 1, as its metrics say."""
     if (run.folder / "summary.json").exists():
         return 1.0
@@ -53,9 +61,8 @@ def part_done(run: Planned, study: Study) -> float:
         row = json.loads(last)
     except (OSError, json.JSONDecodeError):  # not begun, or read in the middle of a line
         return 0.0
-    config = load_config([str(run.folder / "config.yaml")])
-    limit = config.max_sampled_tokens or float("inf")
-    return min(0.99, max((row["step"] + 1) / config.max_steps, row["sampled_tokens"] / limit))
+    steps, tokens = limits(run.folder)
+    return min(0.99, max((row["step"] + 1) / steps, row["sampled_tokens"] / tokens))
 
 
 def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Planned, str]:
@@ -95,7 +102,7 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
                     waiting.remove(run)
                     if commands := missing(study, run):
                         start(run, commands)
-                bar.n = sum(part_done(run, study) for run in runs)
+                bar.n = sum(part_done(run) for run in runs)
                 bar.set_postfix_str(", ".join(f"{run.setting} {run.seed}" for run in busy)[:60])
                 bar.refresh()
                 if busy:
