@@ -8,6 +8,7 @@ from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch.nn import functional as F
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's names for mallopt(3), and what it begins with
+KEPT = 32 * 2**20  # bytes; the most that glibc takes for a threshold
 DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_THRESHOLD: 128 * 1024, M_MMAP_MAX: 65536}
 
 
@@ -16,11 +17,13 @@ def keep_freed_memory() -> None:
     To be called once a model is loaded.
 
     By default every large tensor on the CPU is mapped from the system and given back at once, and the system clears
-    page by page what it hands out: on small models that takes more time than the arithmetic.
+    page by page what it hands out: on small models that takes more time than the arithmetic. Tensors above KEPT
+    are given back all the same: clearing their pages is little beside what is computed with them, while those of many
+    sizes, as the dense copies of quantised layers are, leave holes that do not fit the next ones.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_MMAP_THRESHOLD, KEPT)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 

@@ -98,21 +98,47 @@ def test_dropout_of_the_adapter_still_works(tiny):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_is_kept():
-    """Guards the numbers of mallopt's options: a large tensor made again and again must not fault its pages in anew."""
+    """Guards the numbers of mallopt's options: tensors made again and again must not fault their pages in anew."""
     code = """
-import resource, sys, torch
+import random, resource, sys, torch
 if sys.argv[1] == "keep":
     from spark_lib.model.lean import keep_freed_memory
     keep_freed_memory()
+draw = random.Random(0)
 for number in range(20):
     if number == 10:  # the heap has grown to what is needed
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(10_000_000)
+    tensors = [tensor + 1 for tensor in [torch.ones(draw.randrange(1_000, 6_000_000)) for _ in range(10)]]
+    draw.shuffle(tensors)
+    while tensors:
+        tensors.pop()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = [int(subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True).stdout)
               for word in ("keep", "default")]
-    assert faults[0] < 0.01 * faults[1]
+    assert faults[0] < 0.05 * faults[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_the_largest_freed_tensors_are_not_kept():
+    """Dense copies of a 7B's quantised layers left 8 GiB behind: small tensors settle between them, and the next ones
+    do not fit the holes."""
+    code = """
+import torch
+from spark_lib.model.lean import keep_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+keep_freed_memory()
+before, small = resident(), []
+for megabytes in (40, 80, 60, 120, 50, 200):
+    torch.ones(megabytes * 250_000)
+    small.append(torch.ones(250_000))
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40e6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
