@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from spark_lib.config import Config, ConfigError
 from spark_lib.model.finite import refuse, state_tensors
 from spark_lib.model.load import STARTER, STARTER_VL, load_base, peft_warnings, shape_of
-from spark_lib.model.vision import MOST_PIXELS, dense_parts, sees_images
+from spark_lib.model.vision import MOST_PIXELS, dense_parts, reads_videos, sees_images
 from spark_lib.model.weights import dense_weight, is_quantised
 
 ADAPTER = Path("adapter") / "adapter_model.safetensors"
@@ -275,7 +275,8 @@ def how_to_use(folder: Path, config: Config) -> str:
     newest = last_checkpoint(folder)
     built_in = {"starter": STARTER, "starter_vl": STARTER_VL}.get(config.model)
     source = warm_base(folder) or (os.path.relpath(built_in) if built_in else config.model)
-    sees = sees_images(shape_of(config.model))
+    shape = shape_of(config.model)
+    sees = sees_images(shape)
     dense = f", llm_int8_skip_modules={dense_parts()}" if sees else ""
     options = {"none": "", "int8": f", quantization_config=BitsAndBytesConfig(load_in_8bit=True{dense})",
                "nf4": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4', "
@@ -288,7 +289,8 @@ def how_to_use(folder: Path, config: Config) -> str:
         auto, reader = "AutoModelForImageTextToText", "AutoProcessor"
     classes = [auto, reader] + [name for name in ("BitsAndBytesConfig", "GgufConfig") if name in options]
     result = newest / ("adapter" if config.lora else "model")
-    lines = [f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
+    needs = ["# pip install torchvision: this processor reads videos too"] if sees and reads_videos(shape) else []
+    lines = [*needs, f"from transformers import {', '.join(classes if config.lora else classes[:2])}",
              f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained('{result}')"]
     if config.lora:
         lines += ["from peft import PeftModel",

@@ -125,6 +125,11 @@ def load_processor(folder: str, config, max_pixels: int):
     return processor
 
 
+def reads_videos(config) -> bool:
+    """Whether the published processor of this model reads videos too, for which transformers needs torchvision."""
+    return "video_processor" in PROCESSOR_MAPPING[type(config)].get_attributes()
+
+
 def images_only(processor_class: type) -> type:
     """The class without the part that reads videos."""
     parts = [part for part in processor_class.get_attributes() if part != "video_processor"]
