@@ -36,7 +36,7 @@ data = load_problems("arithmetic")
 
 def trained(name: str, *settings: str) -> tuple[Spark, list[dict]]:
     """Some small steps; returns what was trained, and the log, a dict per step (docs/metrics.md)."""
-    small = ["problems_per_step=8", "max_steps=8", f"run_name=lesson-6/{name}"]
+    small = ["problems_per_step=8", "max_steps=8", "lr_schedule=constant", f"run_name=lesson-6/{name}"]
     spark = Spark(load_config([*small, *settings]), Accelerator())
     with contextlib.redirect_stdout(io.StringIO()), Run(spark) as run:
         train(spark, data, run)
