@@ -22,7 +22,7 @@ def test_the_base_that_is_printed_is_there(model, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind, needs", [(hf.Qwen2_5_VLConfig, True), (hf.LlavaConfig, False)])
 def test_a_processor_that_reads_videos_is_said_to_need_torchvision(kind, needs, tmp_path):
-    """AutoProcessor could not read a Qwen2.5-VL's result where torchvision was not installed, as it is here."""
+    """AutoProcessor could not read a Qwen2.5-VL's result where torchvision is not installed, as here."""
     (tmp_path / "a" / "checkpoint-3").mkdir(parents=True)
     kind().save_pretrained(tmp_path / "model")
     assert ("pip install torchvision" in how_to_use(tmp_path / "a", Config(model=str(tmp_path / "model")))) is needs

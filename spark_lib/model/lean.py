@@ -7,9 +7,9 @@ import torch
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch.nn import functional as F
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's names for mallopt(3), and what it begins with
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt(3), and what it begins with
 KEPT = 32 * 2**20  # bytes; the most that glibc takes for a threshold
-DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_THRESHOLD: 128 * 1024, M_MMAP_MAX: 65536}
+DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_THRESHOLD: 128 * 1024}
 
 
 def keep_freed_memory() -> None:

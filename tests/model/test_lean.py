@@ -116,7 +116,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = [int(subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True).stdout)
               for word in ("keep", "default")]
-    assert faults[0] < 0.05 * faults[1]
+    assert faults[0] < 0.01 * faults[1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")

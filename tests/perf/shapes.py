@@ -11,8 +11,8 @@ decoder, side= is the picture's, in pixels, and `tiny` makes all but the vocabul
 Weights and tokenizer are stand-ins, see published.py, by which problems are solved, judged and reflected on by chance;
 the verifier and recycling are the kit's own. The problems ask for differences that are 2. Beside what shortens a step
 (SMALL), only the paging of the optimiser's state is taken back, which needs a GPU. As always on a CPU freed memory
-is kept (lean.py), so a phase's peak is seldom less than those before it. The second process does not try the model on a
-few tokens again, which takes eight passes over it.
+below 32 MiB a tensor is kept (lean.py), and counts in the peaks of the phases after. The second process does not try
+the model on a few tokens again, which takes eight passes over it.
 """
 
 import gc
