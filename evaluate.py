@@ -1,7 +1,7 @@
 """Evaluate a run or a model on held-out problems.    python evaluate.py [run or model] [key=value ...]
 
 Without an argument, the run that was trained last. Measured are the three things that SPARK trains, on the evaluated
-model's own answers: solving (greedy, and with several samples), judging (right or wrong, one of two, and how sure), and
+model's own answers: solving (one answer, and several), judging (right or wrong, one of two, and how sure), and
 what judging and reflecting gain at test time for the tokens that they cost. docs/metrics.md defines every figure.
 
     <run>/eval-<name>/       for a model that is no run: runs/eval-<model>-<name>/
@@ -107,6 +107,7 @@ def identity(settings: Evaluation, config: Config, sets: Sets, model) -> dict:
         "right_at": config.recycle.right_at, "temperature": config.temperature, "verifier": config.verifier,
         "max_new_tokens": config.max_new_tokens, "max_pixels": config.max_pixels, "weights": fingerprint(model),
         "problems": hashlib.sha256(asked.encode()).hexdigest()[:16], **({"sampler": "vllm"} if config.vllm else {}),
+        **({} if settings.greedy else {"greedy": False}),
     }
 
 

@@ -1,6 +1,7 @@
 """What evaluate.py measures on one set of problems: solving, judging the own answers, and what test-time tokens buy.
 
-`listen` asks the model, once per seed; `figures` and `tallies` only count what it said. All is greedy but the samples.
+`listen` asks the model, once per seed; `figures` and `tallies` only count what it said. The `samples` are
+sampled, all else is greedy unless greedy=false.
 docs/metrics.md defines every figure.
 """
 
@@ -56,15 +57,19 @@ def has_answer(prediction: Prediction) -> bool:
 def listen(
     problems: list[Problem], predict: Predictions, name: str, seed: int, settings: Evaluation, config: Config
 ) -> Said:
-    """Ask about all problems; `name` tells sets of problems apart. Greedy answers are the same for every seed."""
+    """Ask about all problems; `name` tells sets of problems apart. What is greedy is the same for every
+    seed where it is about the problems alone."""
     view, right_at = config.recycle.view, config.recycle.right_at
     n, parts = len(problems), settings.parts
     said = Said([], *([[] for _ in problems] for _ in range(3)), [None] * n, [None] * n, [], [])
 
-    def ask(problems: list[Problem], n: int, stage: str, *temperature: float) -> list[list[Prediction]]:
-        return predict(problems, n, f"{name}, seed {seed}: {stage}", *temperature)
+    usual = 0.0 if settings.greedy else config.temperature
 
-    said.answers = [group[0] for group in predict(problems, 1, f"{name}: answers")]
+    def ask(problems: list[Problem], n: int, stage: str, temperature: float = usual) -> list[list[Prediction]]:
+        return predict(problems, n, f"{name}, seed {seed}: {stage}", temperature)
+
+    first = predict(problems, 1, f"{name}: answers") if settings.greedy else ask(problems, 1, "answers")
+    said.answers = [group[0] for group in first]
     if {"samples", "judge", "tournament"} & set(parts):
         said.samples = ask(problems, settings.samples, "samples", config.temperature)
     if "judge" in parts:

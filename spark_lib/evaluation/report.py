@@ -12,13 +12,13 @@ METHODS = {
     "tournament": ("tournament", "#9467bd"),
 }
 COMPARED = {
-    "solve": "greedy accuracy", "mean@k": "accuracy of samples", "majority": "majority vote",
+    "solve": "accuracy, first answers", "mean@k": "accuracy of samples", "majority": "majority vote",
     "pointwise": "judge one: accuracy", "pairwise": "choose of two: accuracy", "tts": "after judge + reflect",
 }
 
 
 START_POINTS = (
-    "Judge + reflect starts from the greedy answer, the other methods from sampled ones; their columns are the "
+    "Judge + reflect starts from the first answer, the other methods from the samples; their columns are the "
     "accuracies that they reach with the tokens of that row."
 )
 
@@ -33,7 +33,7 @@ def sections(found: dict) -> list[list[list[str]]]:
 
     solve, made = found["solve"], []
     rows = [["solving", "%", "95 % interval"],
-            ["accuracy, greedy", percent(solve["accuracy"]), between("solve")],
+            ["accuracy, first answers", percent(solve["accuracy"]), between("solve")],
             ["no answer: cut off, or no box", percent(solve["no_answer"]), f"cut off {percent(solve['cut_off'])}"]]
     if "k" in solve:
         k = solve["k"]
@@ -62,7 +62,7 @@ def sections(found: dict) -> list[list[list[str]]]:
                          ["says A", percent(choose["a_rate"]), ""]])
     if "reflection" in found:
         again = found["reflection"]
-        made.append([["reflecting on the greedy answer", "%", "of"],
+        made.append([["reflecting on the first answer", "%", "of"],
                      ["wrong answers fixed", percent(again["fix_rate"]), str(again["n_wrong"])],
                      ["right answers broken", percent(again["break_rate"]), str(again["n_right"])]])
         made.append(test_time_rows(found))
@@ -138,7 +138,7 @@ def scaling_figure(path: Path, found: dict) -> None:
         if name in found:
             tokens, right = found[name]["tokens"], [100 * x for x in found[name]["accuracy"]]
             axes.plot(tokens, right, "o-", ms=4, color=color, label=label)
-            first, last = ("greedy", len(right) - 1) if name == "tts" else ("1 sample", len(right))
+            first, last = ("first answer", len(right) - 1) if name == "tts" else ("1 sample", len(right))
             above = name in ("tts", "best_of_n")
             if last:
                 place = (5, 3 if above else -11)
@@ -201,7 +201,8 @@ def write_report(folder: Path, settings: Evaluation, done, differences: dict[str
         blocks += sections(found)
         if differences.get(name):
             blocks.append(difference_rows(differences[name], settings.model, settings.baseline))
-        title = f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}"
+        title = (f"{name}: {found['n']} problems, seeds {', '.join(map(str, settings.seeds))}, "
+                 + ("greedy but for the samples" if settings.greedy else "all sampled"))
         notes = done.results["notes"].get(name, [])
         page += [f"## {title}", *notes, *map(markdown, blocks)]
         page += [START_POINTS] * ("equal_tokens" in found)

@@ -17,12 +17,14 @@ class Evaluation:
     suite: str | None = key(None, "evaluate on a suite of public benchmarks in place of `data`, e.g. text_reasoning")
     benchmarks: list[str] = key([], "evaluate on these benchmarks in place of `data`")
     data_dir: str | None = key(None, "folder with local copies of benchmarks")
-    parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of greedy answers",
+    parts: list[str] = key(["samples", "judge", "reflect"], "what to measure beside the accuracy of first answers",
                            choices=("samples", "judge", "reflect", "tournament"))
     limit: int | None = key(200, "problems, of each benchmark; null: all", 1)
     seeds: list[int] = key([0], "random seeds; figures are means over them", 0)
-    samples: int = key(8, "answers sampled per problem (k), beside the greedy one", 1)
+    samples: int = key(8, "answers sampled per problem (k), beside the first one", 1)
     batch: int = key(256, "responses decoded at a time; changes speed and memory only", 1)
+    greedy: bool = key(True, "first answers, judgements and reflections are greedy; false: all is sampled, anew for "
+                       "each seed, as train.py does")
     rounds: int = key(2, "rounds of judge and reflect", 0)
     accept: str = key("verdict", "an answer is accepted if the verdict is Yes, if P(Yes) reaches the threshold, never",
                       choices=("verdict", "probability", "never"))
@@ -32,7 +34,7 @@ class Evaluation:
     data: str | None = key(None, "problems to solve, as in train.py")
     view: str | None = key(None, "what a judge sees of a candidate", choices=(None, "answer", "trace", "both"))
     vllm: str | None = key(None, "sample on the vLLM server at this address, as in train.py")
-    temperature: float | None = key(None, "of the sampled answers; all else is greedy", 1e-3)
+    temperature: float | None = key(None, "at which is sampled, see greedy", 1e-3)
     max_new_tokens: int | None = key(None, "longest response, in tokens", 1)
     max_pixels: int | None = key(None, "larger images are scaled down to it", 784)
     verifier: str | None = key(None, "own rule 'file.py:function', as in train.py")

@@ -100,7 +100,8 @@ def write_report(study: Study, command: str, failed: dict[Planned, str], extra: 
     by_setting: dict[str, list[Outcome]] = {"before": [], **{name: [] for name in study.settings}}
     for one in found:
         by_setting[one.setting].append(one)
-    by_setting = {name: runs for name, runs in by_setting.items() if runs}
+    by_setting = {name: runs for name, runs in by_setting.items()  # "before" has no evaluations
+                  if any(figure_at(run.results, place) is not None for run in runs for place in study.columns.values())}
     folder = Path("runs") / f"study-{study.name}"
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"# {study.question or study.name}"]

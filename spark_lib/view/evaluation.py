@@ -13,7 +13,7 @@ STAGE = re.compile(r"(?P<set>.*?)(?:, seed (?P<seed>\d+))?: (?P<stage>[^:]*)", r
 ALONE = "judge samples"
 # Which predictions stand behind a figure, by the beginning of its name in the tables of evaluation.report.
 LISTS = {
-    "accuracy, greedy": {"stage": "answers"}, "no answer": {"stage": "answers", "mark": "wrong"},
+    "accuracy, first answers": {"stage": "answers"}, "no answer": {"stage": "answers", "mark": "wrong"},
     "mean@": {"stage": "samples"}, "pass@": {"stage": "samples"}, "majority vote": {"stage": "samples"},
     "accuracy, both orders": {"stage": "choose"}, "same answer in both": {"stage": "choose"},
     "says A": {"stage": "choose", "says": "A"}, "tournament": {"stage": "duels"},
@@ -56,7 +56,8 @@ def write_evaluation(folder: Path) -> Path:
 def facts(results: dict) -> list[str]:
     asked = results["settings"]
     return [results["target"], f"seeds {', '.join(map(str, asked['seeds']))}", f"{asked['samples']} samples",
-            f"{asked['rounds']} rounds of judge + reflect"]
+            f"{asked['rounds']} rounds of judge + reflect",
+            "greedy but for the samples" if asked.get("greedy", True) else "all sampled"]
 
 
 def set_row(name: str, found: dict, said: list[tuple[dict, str | None, str]], results: dict) -> dict:

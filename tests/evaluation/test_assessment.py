@@ -117,7 +117,8 @@ def test_tables_by_hand(listen):
     with_interval = ("acc", "mean", "maj", "solving", "judging", "choosing")
     cells = [[row[:2] if row[0].startswith(with_interval) else row for row in rows] for rows in tables]
     assert cells == [
-        [["solving", "%"], ["accuracy, greedy", "50.0"], ["no answer: cut off, or no box", "25.0", "cut off 0.0"],
+        [["solving", "%"], ["accuracy, first answers", "50.0"],
+         ["no answer: cut off, or no box", "25.0", "cut off 0.0"],
          ["mean@3: accuracy of samples", "33.3"], ["pass@3: some sample is right", "75.0", ""],
          ["majority vote of 3", "50.0"]],
         [["judging 10 own answers", "%"], ["accuracy", "70.0"], ["balanced accuracy", "75.0", ""],
@@ -126,7 +127,7 @@ def test_tables_by_hand(listen):
         [["probability of Yes", "ECE", "Brier", "AUROC"], ["7 verdicts", "0.143", "0.023", "1.000"]],
         [["choosing in 3 pairs of own answers", "%"], ["accuracy, both orders", "66.7"],
          ["same answer in both orders", "33.3", ""], ["says A", "83.3", ""]],
-        [["reflecting on the greedy answer", "%", "of"], ["wrong answers fixed", "100.0", "1"],
+        [["reflecting on the first answer", "%", "of"], ["wrong answers fixed", "100.0", "1"],
          ["right answers broken", "100.0", "2"]],
         [["rounds of judge + reflect", "tokens", "%", "fixed", "broken", "best of n", "weighted vote", "majority vote"],
          ["0", "10", "50.0", "0", "0", "33.3", "33.3", "33.3"],
@@ -136,7 +137,7 @@ def test_tables_by_hand(listen):
     solve = {"value": 0.75, "baseline": 0.5, "difference": 0.25, "low": -0.1, "high": 0.4}
     assert difference_rows({"solve": solve}, "ours", "theirs") == [
         ["%", "ours", "theirs", "difference", "95 % interval"],
-        ["greedy accuracy", "75.0", "50.0", "+25.0", "[-10.0, +40.0]"],
+        ["accuracy, first answers", "75.0", "50.0", "+25.0", "[-10.0, +40.0]"],
     ]
 
 
@@ -145,6 +146,15 @@ def test_everything_is_greedy_but_the_samples(listen):
     script, _ = listen(seed=3)
     assert [stage for stage, _, _, temperature in script.stages if temperature] == ["toy, seed 3: samples"]
     assert script.stages[0] == ("toy: answers", 4, 1, 0.0)
+
+
+def test_all_is_sampled_where_greedy_is_false(listen):
+    """Guards greedy=false: a chain that starts from a greedy answer is ahead of votes by what sampling costs, and one
+    that were sampled the same for every seed would show no spread."""
+    script, _ = listen(seed=3, greedy=False)
+    assert {(stage.split(":")[0], temperature) for stage, _, _, temperature in script.stages} == {("toy, seed 3", 1.0)}
+    assert script.stages[0] == ("toy, seed 3: answers", 4, 1, 1.0)
+    assert len(script.stages) == len(listen(seed=3)[0].stages)
 
 
 def test_probability_rule(listen):

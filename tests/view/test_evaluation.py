@@ -53,7 +53,7 @@ def test_every_prediction_is_in_the_page(tmp_path):
     assert [one[1] for one in found[-3:]] == [None, 1, 1] and [one[5] for one in found[-2:]] == [1, 0]
     (shown,) = data["sets"]
     assert shown["stages"] == {"answers": len(HOSTILE), "judge samples": 2} and data["left_out"] == ""
-    assert shown["tables"][0]["rows"][1] == ["accuracy, greedy", "50.0", "[10.0, 90.0]"]
+    assert shown["tables"][0]["rows"][1] == ["accuracy, first answers", "50.0", "[10.0, 90.0]"]
     assert shown["tables"][0]["lists"][0] == {"stage": "answers"}
 
 
@@ -91,7 +91,7 @@ def test_what_a_page_cannot_hold_is_left_out_by_whole_problems(tmp_path, monkeyp
     ("wrong answers fixed", {"stage": "reflect", "first": "wrong"}), ("319 verdicts", None),
 ])
 def test_what_stands_behind_a_figure(figure, fields):
-    """`accuracy` is the judge's and `accuracy, greedy` the solver's: the longer name must win."""
+    """`accuracy` is the judge's and `accuracy, first answers` the solver's: the longer name must win."""
     assert behind(figure) == fields
 
 

@@ -25,17 +25,18 @@ function said(place) {
 
 const listAddress = (set, fields) => "#" + new URLSearchParams({ list: set, ...fields });
 
-// Which predictions a list is about. at: the address; all: to look up whether a problem's greedy answer was right.
+// Which predictions a list is about. at: the address; all: to look up whether a problem's first answer was right.
 function chosenBy(at, all) {
   const first = at.has("first") && new Map(all.filter((one) => one.stage === "answers").map((one) =>
-    [one.place, one.reward >= data.right_at]));
+    [`${one.place} ${one.seed}`, one.reward >= data.right_at])); // a greedy one is of no seed, and of every one
   const stages = (at.get("stage") ?? "").split("|").filter(Boolean), q = (at.get("q") ?? "").toLowerCase();
   const low = Number(at.get("low") ?? -1), high = Number(at.get("high") ?? 2), mark = at.get("mark"),
     gold = at.get("gold"), says = at.get("says");
   return (one) => (!stages.length || stages.includes(one.stage)) &&
     (!at.has("low") || (one.p_yes !== undefined && (one.p_yes > low || (low === 0 && one.p_yes === 0)) &&
       one.p_yes <= high)) &&
-    (!first || first.get(one.place) === (at.get("first") === "right")) &&
+    (!first || (first.get(`${one.place} ${one.seed}`) ?? first.get(`${one.place} null`)) ===
+      (at.get("first") === "right")) &&
       (!mark || (mark === "right") === one.reward >= data.right_at) && (!gold || one.answer === gold) &&
     (!says || (says === "unread" ? one.verdict === null : one.verdict === says)) &&
     (!at.has("cut") || !one.finished) && (!at.has("problem") || one.place === Number(at.get("problem"))) &&
