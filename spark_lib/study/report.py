@@ -62,36 +62,54 @@ def difference_table(study: Study, found: list[Difference]) -> list[str]:
 
 
 def figure(path: Path, study: Study, by_setting: dict[str, list[Outcome]]) -> None:
-    """The columns that are shares: as bars by setting, or over the values of study.curve's key. A dot is a seed."""
-    columns = {name: place for name, place in study.columns.items() if is_share(place)}
-    drawn, axes = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
+    """The columns that are shares: as bars by setting, or over the values of study.curve's key; below them, where the
+    study has any, those that are seconds. A dot is a seed."""
+    shares = {name: place for name, place in study.columns.items() if is_share(place)}
+    seconds = {name: place for name, place in study.columns.items() if place.startswith("seconds.")}
+    drawn, panels = pyplot.subplots(1 + bool(seconds), figsize=(11, 4.5 + 3 * bool(seconds)), layout="constrained",
+                                    squeeze=False)
+    first = panels[0, 0]
     if study.curve:
-        points = {name: runs for name, runs in by_setting.items() if study.curve in (study.settings.get(name) or {})}
-        x = {name: float(study.settings[name][study.curve]) for name in points}
-        for i, (column, place) in enumerate(columns.items()):
-            values = sorted((x[name], figure_at(run.results, place)) for name in points for run in points[name]
-                            if figure_at(run.results, place) is not None)
-            means = defaultdict(list)
-            for at, value in values:
-                means[at].append(100 * value)
-            axes.plot(list(means), [sum(v) / len(v) for v in means.values()], color=f"C{i}", label=column, linewidth=2)
-            axes.scatter([at for at, _ in values], [100 * v for _, v in values], color=f"C{i}", s=12, alpha=0.6)
-        axes.set(xlabel=study.curve)
+        lines(first, study, shares, by_setting)
     else:
-        width = 0.8 / max(1, len(by_setting))
-        for i, (name, runs) in enumerate(by_setting.items()):
-            for j, place in enumerate(columns.values()):
-                values = [100 * v for run in runs if (v := figure_at(run.results, place)) is not None]
-                if values:
-                    at = j - 0.4 + (i + 0.5) * width
-                    axes.bar(at, sum(values) / len(values), width, color=f"C{i}", label=None if j else name)
-                    axes.scatter([at] * len(values), values, color="black", s=8, zorder=3)
-        axes.set_xticks(range(len(columns)), list(columns))
-    axes.set(ylabel="%", title=study.question)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        bars(first, shares, by_setting, 100)
+    first.set(ylabel="%", title=study.question)
+    first.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    if seconds:
+        bars(panels[1, 0], seconds, by_setting, 1)
+        panels[1, 0].set(ylabel="seconds")
+    for axes in panels[:, 0]:
+        axes.spines[["top", "right"]].set_visible(False)
     drawn.savefig(path, dpi=110)
     pyplot.close(drawn)
+
+
+def lines(axes, study: Study, columns: dict[str, str], by_setting: dict[str, list[Outcome]]) -> None:
+    """Each column over the values of study.curve's key."""
+    points = {name: runs for name, runs in by_setting.items() if study.curve in (study.settings.get(name) or {})}
+    x = {name: float(study.settings[name][study.curve]) for name in points}
+    for i, (column, place) in enumerate(columns.items()):
+        values = sorted((x[name], figure_at(run.results, place)) for name in points for run in points[name]
+                        if figure_at(run.results, place) is not None)
+        means = defaultdict(list)
+        for at, value in values:
+            means[at].append(100 * value)
+        axes.plot(list(means), [sum(v) / len(v) for v in means.values()], color=f"C{i}", label=column, linewidth=2)
+        axes.scatter([at for at, _ in values], [100 * v for _, v in values], color=f"C{i}", s=12, alpha=0.6)
+    axes.set(xlabel=study.curve)
+
+
+def bars(axes, columns: dict[str, str], by_setting: dict[str, list[Outcome]], scale: float) -> None:
+    """A group of bars for each column, one for each setting."""
+    width = 0.8 / max(1, len(by_setting))
+    for i, (name, runs) in enumerate(by_setting.items()):
+        for j, place in enumerate(columns.values()):
+            values = [scale * v for run in runs if (v := figure_at(run.results, place)) is not None]
+            if values:
+                at = j - 0.4 + (i + 0.5) * width
+                axes.bar(at, sum(values) / len(values), width, color=f"C{i}", label=None if j else name)
+                axes.scatter([at] * len(values), values, color="black", s=8, zorder=3)
+    axes.set_xticks(range(len(columns)), list(columns))
 
 
 def write_report(study: Study, command: str, failed: dict[Planned, str], extra: list[str]) -> Path:
