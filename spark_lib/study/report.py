@@ -110,8 +110,9 @@ def bars(axes, columns: dict[str, str], by_setting: dict[str, list[Outcome]], sc
                 at = j - 0.4 + (i + 0.5) * width
                 axes.bar(at, sum(values) / len(values), width, color=f"C{i}", label=None if j else name)
                 axes.scatter([at] * len(values), values, color="black", s=8, zorder=3)
-    room = 100 // max(1, len(columns))  # characters below each group
-    axes.set_xticks(range(len(columns)), [fill(name, room) for name in columns], fontsize=9 if len(columns) < 10 else 7)
+    room = max(10, 100 // max(1, len(columns)))  # characters below each group
+    axes.set_xticks(range(len(columns)), [fill(name, room, break_long_words=False) for name in columns],
+                    fontsize=9 if len(columns) < 10 else 7)
 
 
 def write_report(study: Study, command: str, failed: dict[Planned, str], extra: list[str]) -> Path:
