@@ -10,17 +10,29 @@ from spark_lib.view import page
 
 SCRIPTS = ("base.js", "charts.js", "cards.js", "frame.js", "evaluation.js")
 STAGE = re.compile(r"(?P<set>.*?)(?:, seed (?P<seed>\d+))?: (?P<stage>[^:]*)", re.DOTALL)
-ALONE = "judge samples"
-# Which predictions stand behind a figure, by the beginning of its name in the tables of evaluation.report.
+ANSWERS, SAMPLES, JUDGED, CHOSEN = ({"stage": name} for name in ("answers", "samples", "judge samples", "choose"))
+# Which predictions stand behind a figure: by the beginning of its table's head, then of its own name, as
+# evaluation.report writes both. One name alone does not do: "accuracy" is a benchmark's own in one table, the judge's
+# in another.
 LISTS = {
-    "accuracy, first answers": {"stage": "answers"}, "no answer": {"stage": "answers", "mark": "wrong"},
-    "mean@": {"stage": "samples"}, "pass@": {"stage": "samples"}, "majority vote": {"stage": "samples"},
-    "accuracy, both orders": {"stage": "choose"}, "same answer in both": {"stage": "choose"},
-    "says A": {"stage": "choose", "says": "A"}, "tournament": {"stage": "duels"},
-    "accuracy": {"stage": ALONE}, "balanced accuracy": {"stage": ALONE},
-    "says Yes": {"stage": ALONE, "says": "Yes"}, "Yes": {"stage": ALONE, "says": "Yes"},
-    "No": {"stage": ALONE, "says": "No"}, "wrong answers fixed": {"stage": "reflect", "first": "wrong"},
-    "right answers broken": {"stage": "reflect", "first": "right"},
+    "by the benchmark's own rule": {"": ANSWERS},
+    "solving": {
+        "accuracy": ANSWERS, "no answer": ANSWERS | {"mark": "wrong"},
+        "mean@": SAMPLES, "pass@": SAMPLES, "majority vote": SAMPLES,
+    },
+    "judging": {"accuracy": JUDGED, "balanced accuracy": JUDGED, "says Yes": JUDGED | {"says": "Yes"}},
+    "verdict": {"Yes": JUDGED | {"says": "Yes"}, "No": JUDGED | {"says": "No"}},
+    "probability of Yes": {"": JUDGED | {"low": 0, "high": 1}},  # those that have one
+    "choosing": {
+        "accuracy": CHOSEN, "same answer in both": CHOSEN, "says A": CHOSEN | {"says": "A"},
+    },
+    "reflecting": {
+        "wrong answers fixed": {"stage": "reflect", "first": "wrong"},
+        "right answers broken": {"stage": "reflect", "first": "right"},
+    },
+}
+COMPARED = {  # the table of differences, by the keys of evaluation.report's own
+    "solve": ANSWERS, "mean@k": SAMPLES, "majority": SAMPLES, "pointwise": JUDGED, "pairwise": CHOSEN,
 }
 
 
@@ -69,20 +81,37 @@ def set_row(name: str, found: dict, said: list[tuple[dict, str | None, str]], re
     curves = {method: found[method] | {"label": label} for method, (label, _) in tables.METHODS.items()
               if method in found}
     stages = [stage for _, _, stage in said]
+    last = len(found["tts"]["accuracy"]) - 1 if "tts" in found else 0
     return {
         "name": name, "n": found["n"], "notes": results.get("notes", {}).get(name, []), "curves": curves,
         "judge": found["pointwise"] if found.get("pointwise", {}).get("bins") else None,
-        "tables": [{"rows": block, "lists": [behind(row[0]) for row in block[1:]]} for block in blocks],
+        "tables": [{"rows": block, "lists": [behind(block[0][0], row[0], last) for row in block[1:]]}
+                   for block in blocks],
         "stages": {stage: stages.count(stage) for stage in dict.fromkeys(stages)},
     }
 
 
-def behind(figure: str) -> dict | None:
-    """The list of predictions behind a figure: fields of the page's address; None where there is none."""
-    if figure.isdigit():  # rounds of judge and reflect
-        return {"stage": "|".join(["answers"] + [f"{what} {k}" for k in range(1, int(figure) + 1)
-                                                 for what in ("judge", "reflect")])}
-    return next((fields for begins, fields in LISTS.items() if figure.startswith(begins)), None)
+def behind(head: str, figure: str, last: int) -> dict | None:
+    """The list of predictions behind a figure: fields of the page's address; None where there is none.
+
+    head: the first cell of its table; figure: its name there; last: how many rounds of judge and reflect there were."""
+    by_table = LISTS | {
+        "rounds of judge + reflect": {str(k): rounds(k) for k in range(last + 1)},
+        "%": {tables.COMPARED[key]: fields for key, fields in (COMPARED | {"tts": rounds(last)}).items()},
+    }
+    return longest(longest(by_table, head) or {}, figure)
+
+
+def rounds(count: int) -> dict:
+    """What stands behind the answers after so many rounds of judge and reflect."""
+    turns = [f"{what} {k}" for k in range(1, count + 1) for what in ("judge", "reflect")]
+    return {"stage": "|".join(["answers", *turns])}
+
+
+def longest(by_beginning: dict[str, dict], text: str) -> dict | None:
+    """The entry of the longest beginning that `text` has."""
+    found = [begins for begins in by_beginning if text.startswith(begins)]
+    return by_beginning[max(found, key=len)] if found else None
 
 
 def fitting(

@@ -5,10 +5,10 @@ import gzip
 import json
 from pathlib import Path
 
-import pytest
 from view.made import HOSTILE
 from view.test_page import Elements
 
+from spark_lib.evaluation import report
 from spark_lib.view import page, write_page
 from spark_lib.view.evaluation import behind
 
@@ -85,30 +85,63 @@ def test_what_a_page_cannot_hold_is_left_out_by_whole_problems(tmp_path, monkeyp
     assert packed["rows"] == [] and data["pictures"] == {} and "toy: 0 of 50" in data["left_out"]
 
 
-@pytest.mark.parametrize("figure, fields", [
-    ("mean@8: accuracy of samples", {"stage": "samples"}), ("accuracy", {"stage": "judge samples"}),
-    ("accuracy, both orders", {"stage": "choose"}), ("2", {"stage": "answers|judge 1|reflect 1|judge 2|reflect 2"}),
-    ("wrong answers fixed", {"stage": "reflect", "first": "wrong"}), ("319 verdicts", None),
-])
-def test_what_stands_behind_a_figure(figure, fields):
-    """`accuracy` is the judge's and `accuracy, first answers` the solver's: the longer name must win."""
-    assert behind(figure) == fields
+ANSWERS, SAMPLES, JUDGED, CHOSEN = ({"stage": name} for name in ("answers", "samples", "judge samples", "choose"))
+ROUND = {"stage": "answers|judge 1|reflect 1"}
 
 
-def test_every_row_of_the_tables_leads_somewhere():
-    """A figure that is renamed in evaluation/report.py would lose its list in silence."""
-    from spark_lib.evaluation.report import sections
-
-    solve = {"accuracy": 0.5, "no_answer": 0.5, "cut_off": 0.5, "k": 8, "mean@k": 0.5, "pass@k": 0.5, "majority": 0.5}
+def measured() -> dict:
+    """The results of an evaluation in which everything was measured, made up."""
     recalls = {f"{name}_{word}": 0.5 for name in ("precision", "recall", "f1") for word in ("yes", "no")}
-    judge = recalls | {"n": 4, "n_right": 2, "accuracy": 0.5, "balanced_accuracy": 0.5, "yes_rate": 0.5,
-                       "n_with_probability": 4, "ece": 0.5, "brier": 0.5, "auroc": 0.5}
-    found = {
-        "solve": solve, "pointwise": judge, "intervals": dict.fromkeys(("solve", "mean@k", "majority", "pointwise",
-                                                                        "pairwise"), (0, 1)),
+    bounds = dict.fromkeys(("solve", "mean@k", "majority", "pointwise", "pairwise"), (0, 1))
+    points = {"accuracy": [0.5, 0.5], "tokens": [5, 9]}
+    difference = {"value": 0.5, "baseline": 0.25, "difference": 0.25, "low": 0.0, "high": 0.5}
+    return {
+        "solve": {"accuracy": 0.5, "no_answer": 0.5, "cut_off": 0.5, "k": 8, "mean@k": 0.5, "pass@k": 0.5,
+                  "majority": 0.5},
+        "pointwise": recalls | {"n": 4, "n_right": 2, "accuracy": 0.5, "balanced_accuracy": 0.5, "yes_rate": 0.5,
+                                "n_with_probability": 4, "ece": 0.5, "brier": 0.5, "auroc": 0.5},
         "pairwise": {"n": 2, "accuracy": 0.5, "consistency": 0.5, "a_rate": 0.5},
         "reflection": {"fix_rate": 0.5, "n_wrong": 2, "break_rate": 0.5, "n_right": 2},
-        "tts": {"accuracy": [0.5, 0.5], "tokens": [5, 9], "fixed": [0, 1], "broken": [0, 0]},
+        "tts": points | {"fixed": [0, 1], "broken": [0, 0]}, "intervals": bounds,
+        "score": {"accuracy": 0.5, "n": 2, "says A": 0.5, "subsets": {"Yes": 0.5, "judging": 0.5}},
+        "baseline": {"target": "starter", "difference": {"toy": dict.fromkeys(report.COMPARED, difference)}},
     }
-    names = [cells[0] for block in sections(found) for cells in block[1:]]
-    assert [name for name in names if behind(name) is None] == ["4 verdicts"]
+
+
+# Every table of an evaluation, by the beginning of its head: where each of its rows leads.
+LEADS = {
+    "by the benchmark's own rule": {"accuracy": ANSWERS, "n": ANSWERS, "says A": ANSWERS, "  Yes": ANSWERS,
+                                    "  judging": ANSWERS},
+    "solving": {
+        "accuracy, first answers": ANSWERS, "no answer: cut off, or no box": ANSWERS | {"mark": "wrong"},
+        "mean@8: accuracy of samples": SAMPLES, "pass@8: some sample is right": SAMPLES, "majority vote of 8": SAMPLES,
+    },
+    "judging 4 own answers": {"accuracy": JUDGED, "balanced accuracy": JUDGED, "says Yes": JUDGED | {"says": "Yes"}},
+    "verdict": {"Yes": JUDGED | {"says": "Yes"}, "No": JUDGED | {"says": "No"}},
+    "probability of Yes": {"4 verdicts": JUDGED | {"low": 0, "high": 1}},
+    "choosing in 2 pairs of own answers": {
+        "accuracy, both orders": CHOSEN, "same answer in both orders": CHOSEN, "says A": CHOSEN | {"says": "A"}},
+    "reflecting on the first answer": {"wrong answers fixed": {"stage": "reflect", "first": "wrong"},
+                                       "right answers broken": {"stage": "reflect", "first": "right"}},
+    "rounds of judge + reflect": {"0": ANSWERS, "1": ROUND},
+    "%": {
+        "accuracy, first answers": ANSWERS, "accuracy of samples": SAMPLES, "majority vote": SAMPLES,
+        "judge one: accuracy": JUDGED, "choose of two: accuracy": CHOSEN, "after judge + reflect": ROUND,
+    },
+}
+
+
+def test_every_row_of_the_tables_leads_somewhere(tmp_path):
+    """A figure that is renamed in evaluation/report.py would lose its list in silence; and a benchmark's own accuracy
+    led to the judge's samples, as did the differences from a baseline, whose names begin alike."""
+    data, _ = parts(write_page(evaluation(tmp_path / "eval", [row("toy: answers", "q")], **measured())))
+    (shown,) = data["sets"]
+    found = {one["rows"][0][0]: {cells[0]: list_ for cells, list_ in zip(one["rows"][1:], one["lists"], strict=True)}
+             for one in shown["tables"]}
+    assert found == LEADS
+
+
+def test_rounds_are_told_by_their_whole_number():
+    assert behind("rounds of judge + reflect", "10", 12)["stage"].endswith("|judge 10|reflect 10")
+    assert behind("rounds of judge + reflect", "1", 12) == ROUND
+    assert behind("a table that nobody knows", "accuracy", 0) is None
