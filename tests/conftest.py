@@ -18,7 +18,9 @@ import pytest
 import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
+from stops import SMALL
 
+import train
 from spark_lib.evaluation.benchmarks import load_benchmark
 from spark_lib.loss import Row
 from spark_lib.problem import Problem
@@ -41,6 +43,29 @@ ROWS = [
 def own_cache(monkeypatch, tmp_path_factory):
     """Leaves the user's cache of data sets alone."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """They take half of the time of a small run, and few tests are about them."""
+    monkeypatch.setattr("spark_lib.report.figure", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a run by stops.SMALL that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spark_lib.report.figure", lambda *_: None)
+        train.main(SMALL)
+    return folder / "runs" / "a"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """An empty folder that the test is in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def run_here(main: Callable[[list[str]], None], folder: Path, *words: str) -> str:

@@ -1,80 +1,27 @@
-"""Stopping, disks and places: each works or says one line, and the last finished step can be gone on from."""
+"""Signals and streams: the run ends as it was asked to, and the last finished step can be gone on from."""
 
-import contextlib
-import errno
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from same_run import differences
+from stops import REPO, SMALL, environment, signal_at, stopped
 
 import evaluate
 import train
 from spark_lib import stopping
-from spark_lib.config import ConfigError
 from spark_lib.evaluation import skills
 from spark_lib.model import checkpoints
-from spark_lib.resuming import MAY_CHANGE
-from spark_lib.run import Run, new_folder
+from spark_lib.run import Run
 
-REPO = Path(__file__).parents[1]
-SMALL = ["max_steps=3", "save_every=2", "problems_per_step=2", "group_size=4", "judge_group_size=2", "judge_share=0.4",
-         "max_new_tokens=64", "lr_schedule=constant", "eval.limit=2", "eval.rounds=1", "run_name=a"]
 CODES = {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_figures():
-    """They take half of the time of such small runs, and no test here is about them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spark_lib.report.figure", lambda *_: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    with contextlib.chdir(folder):
-        train.main(SMALL)
-    return folder / "runs" / "a"
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def signal_at(patch, target, name: str, call: int = 1, signum: int = signal.SIGTERM) -> None:
-    """The process gets the signal in the call number `call` of target.name, before it does anything."""
-    function, calls = getattr(target, name), iter(range(1, 10**6))
-
-    def signalled(*args, **kwargs):
-        if next(calls) == call:
-            os.kill(os.getpid(), signum)
-        return function(*args, **kwargs)
-
-    patch.setattr(target, name, signalled)
-
-
-def stopped(words: list[str]) -> int:
-    """The exit code of train.py with these words."""
-    try:
-        train.main(words)
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
+pytestmark = pytest.mark.usefixtures("no_figures")
 WHERE = {
     "in a step's sampling": (train, "problems_of_step", 2, 2),
     "in a step's update": (train, "joint_loss", 1, 1),
@@ -85,8 +32,6 @@ WHERE = {
     "in the evaluation at the end": (skills, "judge_and_reflect", 2, 3),
     "in the report at the end": (Run, "finish", 1, 3),
 }
-
-
 DEFAULT = ("in a step's update", "before the first step, in the evaluation")
 
 
@@ -253,144 +198,6 @@ def test_a_stopped_evaluation_goes_on(whole, place, monkeypatch):
         assert (place / "runs/a/eval-b" / name).read_bytes() == (place / "runs/a/eval-whole" / name).read_bytes()
 
 
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Within this block no file grows beyond so many bytes: as on a full disk, a write fails in its middle."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-
-
-@pytest.mark.parametrize("size, what", [
-    pytest.param(300_000, "checkpoint-2", id="adapter", marks=pytest.mark.slow),
-    pytest.param(1_000_000, "checkpoint-2", id="optimiser", marks=pytest.mark.slow),
-    pytest.param(2_500, "File too large", id="metrics"), pytest.param(600, "File too large", id="config"),
-])
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, place, capsys, size, what):
-    """Torch and safetensors say RuntimeError and SafetensorError; the last one for both is a line of ours."""
-    with largest_file(size), pytest.raises((ConfigError, OSError)) as error:
-        train.main(SMALL)
-    message = str(error.value)
-    assert "\n" not in message and (what in message or "judge_set" in message)
-    run = place / "runs" / "a"
-    assert not checkpoints.checkpoints(run) and not list(run.glob("checkpoint-*.partial"))
-    if size > 600:
-        assert "to go on from the start once that is mended: python train.py resume=runs/a" in capsys.readouterr().out
-        train.main(["resume=runs/a"])
-        assert not differences(run, whole)
-
-
-@pytest.mark.slow
-def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint(whole, place, monkeypatch, capsys):
-    save = checkpoints.torch.save
-    with monkeypatch.context() as patch:
-        def fails(content, path):
-            if "checkpoint-3" in str(path):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            save(content, path)
-
-        patch.setattr(checkpoints.torch, "save", fails)
-        with pytest.raises(ConfigError, match="checkpoint-3: it cannot be written.*No space left.*make space"):
-            train.main(SMALL)
-    run = place / "runs" / "a"
-    assert "to go on from checkpoint-2 once that is mended" in capsys.readouterr().out
-    assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-2"]
-    train.main(["resume=runs/a"])
-    assert not differences(run, whole)
-
-
-@pytest.mark.slow
-def test_predictions_survive_a_full_disk(whole, place):
-    shutil.copytree(whole.parent, place / "runs")
-    words = ["runs/a", "limit=4", "samples=2", "rounds=1", "batch=4"]
-    evaluate.main([*words, "name=whole"])
-    size = (place / "runs/a/eval-whole/predictions.jsonl").stat().st_size
-    with largest_file(size // 2), pytest.raises(OSError, match="File too large"):
-        evaluate.main([*words, "name=b"])
-    evaluate.main([*words, "name=b"])
-    for name in ("predictions.jsonl", "results.json"):
-        assert (place / "runs/a/eval-b" / name).read_bytes() == (place / "runs/a/eval-whole" / name).read_bytes()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("unshare"), reason="needs a mount namespace")
-def test_a_real_disk_that_is_full(whole, tmp_path):
-    """A small tmpfs, seen by this one shell: the run ends with one line, and goes on after space was made."""
-    words = " ".join(SMALL)
-    train_py = f"{sys.executable} {REPO}/train.py"
-    script = (f"mkdir runs && mount -t tmpfs -o size=3m tmpfs runs || exit 77\n{train_py} {words}\n"
-              f"echo code $?; ls runs/a; mount -o remount,size=99m runs; {train_py} resume=runs/a && cp -r runs/a kept")
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
-                          text=True, timeout=300)
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no mount namespace is allowed here")
-    assert "code 1" in done.stdout and "Traceback" not in done.stderr
-    assert "error: " in done.stderr and "No space left" in done.stderr + done.stdout or "MB of the disk" in done.stderr
-    assert "checkpoint-2" in done.stdout
-    assert not differences(tmp_path / "kept", whole)
-
-
-def test_a_runs_folder_that_cannot_be_written_is_one_line(place):
-    """/sys takes no folder, not even from root."""
-    Path("runs").symlink_to("/sys")
-    with pytest.raises(ConfigError, match="cannot make the run's folder runs/a: "):
-        train.main([*SMALL, "eval.limit=0"])
-
-
-def test_runs_that_is_a_file_is_one_line(place):
-    Path("runs").write_text("")
-    with pytest.raises(ConfigError, match="runs: it is a file"):
-        train.main([*SMALL, "eval.limit=0"])
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
-def test_a_name_that_no_folder_can_have_is_one_line(place, name):
-    with pytest.raises(ConfigError, match="cannot make the run's folder"):
-        new_folder(name)
-
-
-def test_runs_of_the_same_second_get_folders_of_their_own(place):
-    with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(new_folder, ["a"] * 50))
-    assert len(set(folders)) == 50 and {path.name for path in Path("runs").iterdir()} == {f.name for f in folders}
-
-
-def test_evaluations_of_the_same_second_and_a_stop_before_their_settings(place):
-    """A kill between the folder and its settings.json moved the evaluation to a folder of another name."""
-    assert evaluate.folder_of("starter", "x", {"n": 1}) == Path("runs/eval-starter-x")
-    assert evaluate.folder_of("starter", "x", {"n": 2}) == Path("runs/eval-starter-x-2")
-    Path("runs/eval-starter-x-3").mkdir()
-    Path("runs/eval-starter-x-3/settings.json.partial").write_text("{")
-    assert evaluate.folder_of("starter", "x", {"n": 3}) == Path("runs/eval-starter-x-3")
-    assert evaluate.folder_of("starter", "x", {"n": 1}) == Path("runs/eval-starter-x")
-
-
-@pytest.mark.slow
-def test_a_path_with_spaces_can_be_pasted(whole, place, monkeypatch, capsys):
-    """Started from one folder, gone on with from another, by the line that was printed."""
-    there = place / "my runs' place"
-    there.mkdir()
-    monkeypatch.chdir(there)
-    with monkeypatch.context() as patch:
-        signal_at(patch, train, "problems_of_step", 1, signal.SIGINT)
-        assert stopped([*SMALL, "run_name=two words"]) == 0
-    hint = capsys.readouterr().out.split("go on with: ")[1].strip()
-    assert hint == "python train.py 'resume=runs/two words'"
-    monkeypatch.chdir(place)
-    train.main([f"resume={there}/runs/two words"])
-    names = differences(there / "runs" / "two words", whole)
-    assert set(names) <= {"config.yaml", *(n for n in names if n.startswith(("checkpoint-1/", "checkpoint-2/")))}
-
-
-def environment(**more: str) -> dict:
-    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
-
-
 def test_a_closed_pipe_and_an_ascii_terminal(tmp_path):
     """`python train.py | head -1` ended in a BrokenPipeError without a checkpoint; LANG=C, in a UnicodeEncodeError."""
     words = [sys.executable, str(REPO / "train.py"), *SMALL, "max_steps=1"]
@@ -425,84 +232,3 @@ def test_output_survives_what_its_stream_does_not():
         stream.flush()
     stream.close()
     stopping.Output(io.StringIO()).write("–")
-
-
-@pytest.mark.parametrize("words, named", [
-    (["seed=1"], ["seed (from 0 to 1)"]), (["group_size=2", "data=shapes"], ["group_size", "data"]),
-    (["lora=null"], ["lora"]), (["eval.limit=3"], ["eval.limit"]), (["recycle.view=trace"], ["recycle.view"]),
-    (["model=starter_vl"], ["model"]), (["problems_per_step=3"], ["problems_per_step"]),
-])
-def test_what_would_make_it_another_run_may_not_change(whole, place, words, named):
-    """A resumed run of another seed or model wrote its steps behind those of the first, in silence."""
-    shutil.copytree(whole.parent, "runs")
-    with pytest.raises(ConfigError) as error:
-        train.main(["resume=runs/a", "max_steps=4", *words])
-    message = str(error.value)
-    assert all(name in message for name in named) and all(name in message for name in MAY_CHANGE)
-    assert not differences(Path("runs/a"), whole)
-
-
-def test_a_finished_run_says_so_and_goes_on_with_more_steps(whole, place, capsys):
-    """Resumed as it is, it evaluated again and changed its summary; with more steps it is the longer run."""
-    shutil.copytree(whole.parent, "runs")
-    kept = {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
-    train.main(["resume=runs/a"])
-    assert "at its end after 3 steps; a larger max_steps" in capsys.readouterr().out
-    assert kept == {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
-    train.main(["resume=runs/a", "max_steps=4", "save_every=4"])
-    train.main([*SMALL, "max_steps=4", "run_name=longer"])
-    different = {name.split("/")[0] for name in differences(Path("runs/a"), Path("runs/longer"))}
-    assert different <= {"config.yaml", "changes.jsonl", "checkpoint-2", "checkpoint-3"}
-    change, = map(json.loads, Path("runs/a/changes.jsonl").read_text().splitlines())
-    assert change == {"step": 3, "max_steps": ["3", "4"], "save_every": ["2", "4"]}
-    assert "max_steps: 4" in Path("runs/a/config.yaml").read_text()
-    capsys.readouterr()
-    train.main(["resume=runs/a"])  # the change holds
-    assert "at its end after 4 steps" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_a_run_that_goes_on_is_not_finished_any_more(whole, place, monkeypatch):
-    shutil.copytree(whole.parent, "runs")
-    with monkeypatch.context() as patch:
-        signal_at(patch, train, "problems_of_step", 1)
-        assert stopped(["resume=runs/a", "max_steps=6"]) == 143
-    assert not Path("runs/a/summary.json").exists()
-
-
-def test_leftovers_of_kills_are_no_checkpoints(whole, place):
-    """A kill in the last checkpoint after Ctrl-C left checkpoint-1.partial, and the report at the end read its name."""
-    shutil.copytree(whole.parent, "runs")
-    for name in ("checkpoint-1.partial", "checkpoint-old", "metrics.jsonl.partial"):
-        Path("runs/a", name).mkdir()
-    train.main(["resume=runs/a", "max_steps=4"])
-    assert not list(Path("runs/a").glob("*.partial")) and Path("runs/a/checkpoint-old").is_dir()
-
-
-def test_a_damaged_record_is_one_line(whole, place):
-    shutil.copytree(whole.parent, "runs")
-    for name in ("metrics.jsonl", "judge_set.json", "before.json"):
-        kept = Path("runs/a", name).read_bytes()
-        Path("runs/a", name).write_bytes(b"{half\n" + kept)
-        with pytest.raises(ConfigError, match=name):
-            train.main(["resume=runs/a", "max_steps=4"])
-        Path("runs/a", name).write_bytes(kept)
-
-
-def test_a_run_that_is_at_work_is_not_gone_on_with(whole, place, capsys):
-    """Two studies, or an impatient user: both would write the same files in turn. A dead process holds nothing."""
-    shutil.copytree(whole.parent, "runs")
-    held = "import sys; from pathlib import Path; from spark_lib.resuming import claim; lock = claim(Path('runs/a')); "
-    words = [sys.executable, "-c", held + "print('mine', flush=True); sys.stdin.read()"]
-    other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=os.environ | {"PYTHONPATH": str(REPO)})
-    assert other.stdout.readline() == "mine\n"
-    before = {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match="another process is at work on this run"):
-        train.main(["resume=runs/a", "max_steps=4"])
-    assert before == {path: path.read_bytes() for path in Path("runs/a").rglob("*") if path.is_file()}
-    other.kill()
-    other.wait()
-    train.main(["resume=runs/a", "max_steps=4"])
-    assert Path("runs/a/checkpoint-4").is_dir()
-    train.main(["resume=runs/a", "max_steps=5"])  # nor does one that ended

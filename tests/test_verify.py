@@ -1,4 +1,4 @@
-"""The verifier's rules, as tables of answers; test_verify_kinds.py has one for each kind of mistake.
+"""The verifier's rules, as tables of answers; answers/test_verify_kinds.py has one for each kind of mistake.
 
 Nothing here needs a model. Each docstring tells the bug that its test guards against.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
-from pairs import failures  # noqa: E402
-from pairs_kinds import KINDS  # noqa: E402
+from answers.pairs import failures  # noqa: E402
+from answers.pairs_kinds import KINDS  # noqa: E402
 
 
 def main() -> None:

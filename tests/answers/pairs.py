@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pairs_kinds import KINDS
+from answers.pairs_kinds import KINDS
 
 from spark_lib.verify import same_answer
 

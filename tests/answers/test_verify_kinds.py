@@ -4,7 +4,7 @@ Each block holds pairs of texts, "one // another", each tried as the answer and 
 """
 
 import pytest
-from pairs import failures
+from answers.pairs import failures
 
 from spark_lib.verify import same_answer
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import mpmath
 import pytest
-from pairs import pairs
+from answers.pairs import pairs
 
 from spark_lib import verify as verifier
 from spark_lib.answers import equivalence
 from spark_lib.problem import Problem
 from spark_lib.verify import same_answer, verify, verify_many
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOWER = "9^{9^{9^9}}"
 SLOW = "+".join(rf"3^{{150000}}/7^{{9999{n}}}" for n in range(40))  # one of these in seconds: long division in C
 
