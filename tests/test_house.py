@@ -93,3 +93,15 @@ def test_the_readme_lists_the_path_as_it_is():
 @pytest.mark.parametrize("name", MODULES)
 def test_no_file_is_too_long(name: str):
     assert LINES[name.removeprefix("spark_lib.")] <= 350
+
+
+@pytest.mark.parametrize("path", sorted(REPO.glob("tests/**/*.py")), ids=lambda path: path.name)
+def test_no_test_file_is_too_long(path: Path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+def test_the_browser_tests_are_not_skipped_in_ci():
+    """They skip themselves where there is no browser, but never where CI is set; nobody else sets it for .ci/run."""
+    script = (REPO / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nexport CI=1" in script and script.index("export CI=1") < script.index("pytest -m slow")
+    assert 'os.environ.get("CI")' in (REPO / "tests" / "browser" / "test_browser.py").read_text(encoding="utf-8")
