@@ -216,3 +216,10 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, name):
     (run / name).write_bytes(b'{"steps": 1\x00\n')
     with pytest.raises(ConfigError, match=f"{name}: it is damaged"):
         write_page(run)
+
+
+def test_no_rule_stands_twice_in_the_style():
+    """Leftovers of a rule, moved into a media query by mistake, stood there without any effect."""
+    style = (page.PARTS / "page.css").read_text(encoding="utf-8")
+    rules = [" ".join(f"{selector}{{{body}}}".split()) for selector, body in re.findall(r"([^{}]+){([^{}]*)}", style)]
+    assert len(rules) > 100 and [rule for rule in set(rules) if rules.count(rule) > 1] == []
