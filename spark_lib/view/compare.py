@@ -21,8 +21,11 @@ APART = ("seed", "run_name", "resume", "plan", "card")  # keys that make no othe
 CHARTS = {f"{kind}/reward": f"Reward in training: {kind}" for kind in KINDS} | {
     "pointwise/said_yes": "Says Yes", "pairwise/said_a": "Says A",
 }
+# In the PNG; page.css has the same for the page. A setting takes the next colour and the next dashes: as 5 and 4 have
+# no common divisor, 20 settings go by before a pair comes again.
+COLORS = ("#2456b8", "#c26a00", "#00805f", "#9b4f96", "#63666b")
 LINES = ("-", "--", ":", "-.")
-COLORS = ("#2456b8", "#c26a00", "#00805f", "#9b4f96")
+HATCHES = ("", "///", "...", "xxx")  # bars have these for dashes
 
 
 @dataclass
@@ -69,6 +72,16 @@ def label(runs: Sequence[Loaded]) -> str:
     return runs[0].name if len(runs) == 1 else f"{runs[0].name} ({len(runs)} seeds)"
 
 
+def style(place: int) -> tuple[int, int]:
+    """(colour, dashes) of the setting at this place: places in COLORS and in LINES."""
+    return place % len(COLORS), place % len(LINES)
+
+
+def style_class(place: int) -> str:
+    """The same for page.css."""
+    return "k{} dash-{}".format(*style(place))
+
+
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
     """(mean, standard deviation; None of a single value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
@@ -105,17 +118,17 @@ def figure_rows(settings: Sequence[Sequence[Loaded]]) -> list[list[str]]:
 
 
 def skill_points(settings: Sequence[Sequence[Loaded]]) -> list[dict]:
-    """The final skills as the page draws them: [{"name", "values": [{"name", "value", "low", "high"}]}], where low and
-    high are a deviation away and left out for a single run."""
+    """The final skills as the page draws them: [{"name", "values": [{"name", "kind", "value", "low", "high"}]}], where
+    low and high are a deviation away and left out for a single run."""
     points = []
     for skill, name in report.SKILLS.items():
         values = []
-        for runs in settings:
+        for place, runs in enumerate(settings):
             found = [run.summary["after"][skill] for run in runs if run.summary.get("after")]
             found = [value for value in found if value is not None]
             mean, deviation = spread(found) if found else (None, None)
             ends = {} if deviation is None else {"low": max(0, mean - deviation), "high": min(1, mean + deviation)}
-            values.append({"name": label(runs), "value": mean, **ends})
+            values.append({"name": label(runs), "kind": style_class(place), "value": mean, **ends})
         points.append({"name": name, "values": values})
     return points
 
@@ -151,9 +164,9 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
         "skills": skill_points(settings), "about": ABOUT, "note": f"mean of 5 steps{band}",
         "charts": [{"name": name, "title": title} for name, title in CHARTS.items()],
         "settings": [
-            {"label": label(group), "runs": [run.name for run in group],
+            {"label": label(group), "kind": style_class(place), "runs": [run.name for run in group],
              "curves": {name: thinned(found) for name in CHARTS if (found := curve(group, name))}}
-            for group in settings
+            for place, group in enumerate(settings)
         ],
     }
     scripts = ("base.js", "charts.js", "frame.js", "compare.js")
@@ -190,11 +203,11 @@ def draw(path: Path, settings: Sequence[Sequence[Loaded]]) -> None:
     for kind, ax in zip(kinds, places):
         for i, runs in enumerate(settings):
             if found := curve(runs, f"{kind}/reward"):
-                color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
-                ax.plot(found["step"], found["mean"], line, color=color, label=label(runs))
+                color, dashes = style(i)
+                ax.plot(found["step"], found["mean"], LINES[dashes], color=COLORS[color], label=label(runs))
                 if found["deviation"]:
                     low, high = ([m + sign * d for m, d in zip(found["mean"], found["deviation"])] for sign in (-1, 1))
-                    ax.fill_between(found["step"], low, high, color=color, alpha=0.15, linewidth=0)
+                    ax.fill_between(found["step"], low, high, color=COLORS[color], alpha=0.15, linewidth=0)
         ax.set(title=kind, xlabel="step", ylabel="mean reward", ylim=(0, 1))
     bars(next(places), settings)
     for ax in places:
@@ -210,11 +223,12 @@ def bars(ax, settings: Sequence[Sequence[Loaded]]) -> None:
     """Final skills, a bar per setting, with the deviation over its seeds."""
     width = 0.8 / len(settings)
     for i, runs in enumerate(settings):
+        color, dashes = style(i)
         skills = [run.summary["after"] for run in runs if run.summary.get("after")]
         for j, name in enumerate(report.SKILLS):
             if values := [s[name] for s in skills if s[name] is not None]:
                 mean, deviation = spread([100 * value for value in values])
-                ax.bar(j - 0.4 + width * (i + 0.5), mean, 0.92 * width, yerr=deviation, color=COLORS[i % len(COLORS)],
-                       error_kw={"elinewidth": 1})
+                ax.bar(j - 0.4 + width * (i + 0.5), mean, 0.92 * width, yerr=deviation, color=COLORS[color],
+                       hatch=HATCHES[dashes], edgecolor="white", linewidth=0, error_kw={"elinewidth": 1})
     ax.set_xticks(range(len(report.SKILLS)), report.SKILLS.values(), fontsize=8)
     ax.set(title="Held-out problems after training", ylabel="% right", ylim=(0, 105))

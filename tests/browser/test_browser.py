@@ -412,3 +412,21 @@ def test_the_page_of_several_runs(tmp_path, visit):
     assert page.locator("figure svg").count() >= 2
     assert page.get_by_role("cell", name="90.0").count() >= 1 and page.get_by_text("a0 (3 seeds)").count() >= 2
     assert page.locator(".band").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_twelve_settings_are_told_apart(tmp_path, visit, scheme):
+    """As the browser draws them: no two have the colour and the dashes, and each dot has its name beside it."""
+    folders = [compared_run(tmp_path / f"s{i}", [0.1 * i / 2, 0.5, 0.6], 0.3 + i / 20, lr=1.0 + i) for i in range(12)]
+    page = visit(write_comparison(folders, tmp_path / "out"), color_scheme=scheme)
+    page.locator("path.line").first.wait_for()
+    drawn = page.locator("path.line").evaluate_all("""all => all.map((one) => {
+        const style = getComputedStyle(one);
+        return [style.stroke, style.strokeDasharray];
+    })""")
+    assert len(drawn) == 12 and len({tuple(look) for look in drawn}) == 12
+    names = page.locator("svg text", has_text=re.compile(r"^\d+\.\d s\d+$")).all_text_contents()
+    assert sorted(names[:12]) == sorted(f"{100 * (0.3 + i / 20):.1f} s{i}" for i in range(12))
+    boxes = page.locator("figure").first.locator("circle").evaluate_all(
+        "all => all.map((one) => Math.round(one.getBoundingClientRect().top))")
+    assert len(set(boxes)) == len(boxes)  # none lies on another

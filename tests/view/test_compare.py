@@ -1,6 +1,7 @@
 """Several runs side by side."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from view.made import made_run
 from view.test_page import parts
 
 from spark_lib.config import ConfigError
+from spark_lib.report import pyplot
 from spark_lib.view import __main__ as command
+from spark_lib.view import compare, page
 from spark_lib.view.compare import curve, load, write_comparison
 
 
@@ -73,3 +76,46 @@ def test_mistakes_get_one_clear_line(tmp_path):
     empty = run(tmp_path / "b", [], 0.5)
     with pytest.raises(ConfigError, match="no step yet"):
         write_comparison([good, empty])
+
+
+def css_values(rule: str) -> list[str]:
+    """What page.css says at each place where it has this rule, a regular expression with one group."""
+    return re.findall(rule, (page.PARTS / "page.css").read_text(encoding="utf-8"))
+
+
+def apart(colors: list[str]) -> float:
+    """The least distance of two colours, of the 441 from black to white."""
+    rgb = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in colors]
+    return min(sum((x - y) ** 2 for x, y in zip(one, other)) ** 0.5 for i, one in enumerate(rgb) for other in rgb[:i])
+
+
+def test_no_two_settings_look_alike(tmp_path, monkeypatch):
+    """Colours and dashes repeated together from the fifth setting on, in the page as in the PNG: now 20 differ in
+    both, and the page has each colour and each kind of dashes as its own rule, in light and in dark."""
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    count = 12
+    folders = [run(tmp_path / f"s{i}", [0.5, 0.6], 0.5, lr=1.0 + i) for i in range(count)]
+    data, _, _ = parts(write_comparison(folders))
+    (figure,) = drawn
+    curves, *_, bars = (ax for ax in figure.axes if ax.axison)
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves.lines}) == len(curves.lines) == count
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in bars.patches}
+    assert len(looks) == count
+    kinds = [one["kind"] for one in data["settings"]]
+    assert len(set(kinds)) == count and kinds == [value["kind"] for value in data["skills"][0]["values"]]
+    assert len({compare.style(i) for i in range(20)}) == 20
+
+
+def test_page_and_png_have_the_same_colours_and_as_many_dashes():
+    """Read from page.css: a class that has no rule would be drawn as its neighbour is."""
+    schemes = list(zip(*(css_values(rf"--k{i}: (#\w+);") for i in range(len(compare.COLORS)))))
+    assert len(schemes) == 2 and schemes[0] == compare.COLORS
+    assert all(apart(colors) > 60 for colors in schemes)
+    for i in range(len(compare.COLORS)):
+        for rule in (rf"\.line\.k{i}\b[^}}]*stroke: var\((--k\d)\)", rf"\.whisker\.k{i}\b[^}}]*stroke: var\((--k\d)\)",
+                     rf"circle\.k{i} {{ fill: var\((--k\d)\)", rf"\.band\.k{i}, [^}}]*fill: var\((--k\d)\)"):
+            assert css_values(rule) == [f"--k{i}"], rule
+    dashes = [css_values(rf"\.line\.dash-{i} {{ stroke-dasharray: ([^;]+);") for i in range(len(compare.LINES))]
+    assert all(len(found) == 1 for found in dashes) and len({found[0] for found in dashes}) == len(dashes)
+    assert len({*compare.LINES}) == len({*compare.HATCHES}) == len(compare.LINES)

@@ -112,10 +112,12 @@ function bars(entries, options) {
     () => 0);
 }
 
-// Figures as dots with their intervals, a row each. entries: [{name, values: [{value, low, high, kind, name}]}]
+// Figures as dots with their intervals, a row each; where it has many, each dot is on a line of its own, with its name.
+// entries: [{name, values: [{value, low, high, kind, name}]}]
 function dots(entries, options) {
-  const width = Math.max(280, options.width), narrow = width < 480, step = 34, top = 6, left = narrow ? 104 : 190,
-    right = (narrow ? 84 : 120) + 44 * Math.max(0, Math.max(...entries.map((one) => one.values.length)) - 2);
+  const most = Math.max(...entries.map((one) => one.values.length)), many = most > 4, gap = many ? 14 : 9;
+  const width = Math.max(280, options.width), narrow = width < 480, step = Math.max(34, gap * most + 10), top = 6,
+    left = narrow ? 104 : 190, right = (narrow ? 84 : 120) + (many ? 60 : 44 * Math.max(0, most - 2));
   const height = entries.length * step + top + 26;
   const x = (v) => left + v * (width - left - right);
   const parts = ticks(0, 1, narrow ? 2 : 4).map((v) => [
@@ -133,10 +135,12 @@ function dots(entries, options) {
       parts.push(svg("circle", { class: `point ${v.kind}`, cx: x(v.value), cy: y, r: 4.5 },
         svg("title", {}, `${v.name}: ${percent(v.value)} %`)));
     });
-    parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 },
+    if (!many) parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 },
       known.map((v) => percent(v.value)).join(options.between ?? " → ")));
   });
   const told = entries.map((one) =>
     `${one.name}: ${one.values.map((v) => `${v.name} ${percent(v.value)} %`).join(", ")}`).join("; ");
+      if (many) parts.push(svg("text", { class: `tick ${v.kind}`, x: width - right + 10, y: y + 4 },
+        `${percent(v.value)} ${v.name}`));
   return chart(parts, width, height, { ...options, told }, () => 0);
 }
