@@ -34,6 +34,10 @@ LISTS = {
 COMPARED = {  # the table of differences, by the keys of evaluation.report's own
     "solve": ANSWERS, "mean@k": SAMPLES, "majority": SAMPLES, "pointwise": JUDGED, "pairwise": CHOSEN,
 }
+READS = {  # the stages that a method chooses by
+    "majority_vote": "samples", "best_of_n": "samples|judge samples", "weighted_vote": "samples|judge samples",
+    "tournament": "samples|duels",
+}
 
 
 def write_evaluation(folder: Path) -> Path:
@@ -78,8 +82,8 @@ def set_row(name: str, found: dict, said: list[tuple[dict, str | None, str]], re
     blocks += tables.sections(found)
     if difference := results.get("baseline", {}).get("difference", {}).get(name):
         blocks.append(tables.difference_rows(difference, results["target"], results["baseline"]["target"]))
-    curves = {method: found[method] | {"label": label} for method, (label, _) in tables.METHODS.items()
-              if method in found}
+    curves = {method: found[method] | {"label": label, "lists": points_of(method, len(found[method]["accuracy"]))}
+              for method, (label, _) in tables.METHODS.items() if method in found}
     stages = [stage for _, _, stage in said]
     last = len(found["tts"]["accuracy"]) - 1 if "tts" in found else 0
     return {
@@ -106,6 +110,14 @@ def rounds(count: int) -> dict:
     """What stands behind the answers after so many rounds of judge and reflect."""
     turns = [f"{what} {k}" for k in range(1, count + 1) for what in ("judge", "reflect")]
     return {"stage": "|".join(["answers", *turns])}
+
+
+def points_of(method: str, count: int) -> list[dict]:
+    """What stands behind each point of a method's curve of accuracy against tokens. A single sample is not judged, by
+    whatever method."""
+    if method == "tts":
+        return [rounds(k) for k in range(count)]
+    return [SAMPLES, *[{"stage": READS[method]}] * (count - 1)]
 
 
 def longest(by_beginning: dict[str, dict], text: str) -> dict | None:

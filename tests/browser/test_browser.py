@@ -430,3 +430,30 @@ def test_twelve_settings_are_told_apart(tmp_path, visit, scheme):
     boxes = page.locator("figure").first.locator("circle").evaluate_all(
         "all => all.map((one) => Math.round(one.getBoundingClientRect().top))")
     assert len(set(boxes)) == len(boxes)  # none lies on another
+def test_each_point_of_a_curve_leads_to_what_is_behind_it(tmp_path, monkeypatch, visit):
+    """By keyboard, as points may lie on each other, and by mouse; each has a name that says where it is."""
+    monkeypatch.chdir(tmp_path)
+    evaluate.main(["starter", "limit=4", "samples=3", "parts=[samples,judge,reflect,tournament]"])
+    folder = tmp_path / "runs" / "eval-starter-arithmetic"
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+    said = [json.loads(line)["stage"].split(": ")[1] for line in lines]
+    page = visit(folder / "report.html")
+    for name, stages in {
+        "judge + reflect, 0 rounds": ["answers"], "judge + reflect, 1 round:": ["answers", "judge 1", "reflect 1"],
+        "judge + reflect, 2 rounds": ["answers", "judge 1", "reflect 1", "judge 2", "reflect 2"],
+        "best of n, 1 sample:": ["samples"], "best of n, 3 samples": ["samples", "judge samples"],
+        "weighted vote, 2 samples": ["samples", "judge samples"], "majority vote, 3 samples": ["samples"],
+        "tournament, 3 samples": ["samples", "duels"],
+    }.items():
+        page.locator(f"a.spot[aria-label^='{name}']").focus()
+        page.keyboard.press("Enter")
+        until(page, "document.querySelector('.count')")
+        assert count(page) == sum(stage in stages for stage in said) > 0, name
+        page.get_by_role("link", name="Figures").click()
+        page.locator("a.spot").first.wait_for()
+    assert page.locator("a.spot").count() == 3 + 4 * 3
+    assert page.locator("svg[role=img] a").count() == 0
+    page.locator("a.spot[aria-label^='judge + reflect, 2 rounds']").click()
+    page.locator(".entry").first.wait_for()
+
+

@@ -87,6 +87,7 @@ def test_what_a_page_cannot_hold_is_left_out_by_whole_problems(tmp_path, monkeyp
 
 ANSWERS, SAMPLES, JUDGED, CHOSEN = ({"stage": name} for name in ("answers", "samples", "judge samples", "choose"))
 ROUND = {"stage": "answers|judge 1|reflect 1"}
+JUDGES = {"stage": "samples|judge samples"}
 
 
 def measured() -> dict:
@@ -102,6 +103,7 @@ def measured() -> dict:
                                 "n_with_probability": 4, "ece": 0.5, "brier": 0.5, "auroc": 0.5},
         "pairwise": {"n": 2, "accuracy": 0.5, "consistency": 0.5, "a_rate": 0.5},
         "reflection": {"fix_rate": 0.5, "n_wrong": 2, "break_rate": 0.5, "n_right": 2},
+        **dict.fromkeys(report.METHODS, points),
         "tts": points | {"fixed": [0, 1], "broken": [0, 0]}, "intervals": bounds,
         "score": {"accuracy": 0.5, "n": 2, "says A": 0.5, "subsets": {"Yes": 0.5, "judging": 0.5}},
         "baseline": {"target": "starter", "difference": {"toy": dict.fromkeys(report.COMPARED, difference)}},
@@ -139,6 +141,17 @@ def test_every_row_of_the_tables_leads_somewhere(tmp_path):
     found = {one["rows"][0][0]: {cells[0]: list_ for cells, list_ in zip(one["rows"][1:], one["lists"], strict=True)}
              for one in shown["tables"]}
     assert found == LEADS
+
+
+def test_every_point_of_the_curves_leads_somewhere(tmp_path):
+    """A curve of a method that is new in evaluation/report.py would have points that lead nowhere."""
+    data, _ = parts(write_page(evaluation(tmp_path / "eval", [row("toy: answers", "q")], **measured())))
+    (shown,) = data["sets"]
+    assert {name: one["lists"] for name, one in shown["curves"].items()} == {
+        "tts": [ANSWERS, ROUND], "majority_vote": [SAMPLES, SAMPLES], "best_of_n": [SAMPLES, JUDGES],
+        "weighted_vote": [SAMPLES, JUDGES], "tournament": [SAMPLES, {"stage": "samples|duels"}],
+    }
+    assert set(shown["curves"]) == set(report.METHODS)
 
 
 def test_rounds_are_told_by_their_whole_number():

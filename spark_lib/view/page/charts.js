@@ -33,8 +33,9 @@ function smooth(values, window = 5) {
   });
 }
 
-// A chart of lines. series: [{name, kind (class), points: [[x, y]], faint: [[x, y]], band: [[x, low, high]], dots}]
-// options: {title, note, width, height, y: [low, high], yLabel, xLabel, level, logX, format, xFormat, mark, onpick}
+// A chart of lines. series: [{name, kind (class), points: [[x, y]], faint: [[x, y]], band: [[x, low, high]], dots,
+// leads: for each point its link as {href, told}}]. options: {title, note, width, height, y: [low, high], yLabel, xLabel,
+// level, logX, format, xFormat, mark, onpick, links (whether there are any)}
 function lines(series, options) {
   const width = Math.max(options.small ? 120 : 280, options.width), height = options.height ?? 240,
     narrow = width < 480;
@@ -72,8 +73,12 @@ function lines(series, options) {
     }
     if (one.faint) parts.push(svg("path", { class: `line faint ${one.kind}`, d: path(one.faint) }));
     parts.push(svg("path", { class: `line ${one.kind}`, d: path(one.points) }));
-    for (const p of one.dots ? one.points : []) parts.push(
-      svg("circle", { class: `dot-${one.kind} ${one.kind}`, cx: x(p[0]), cy: y(p[1]), r: 3.5 }));
+    parts.push((one.dots ? one.points : []).map((p, i) => {
+      const place = { cx: x(p[0]), cy: y(p[1]) }, lead = one.leads?.[i];
+      const mark = svg("circle", { class: `dot-${one.kind} ${one.kind}`, ...place, r: 3.5 });
+      return lead ? svg("a", { href: lead.href, "aria-label": lead.told, class: "spot" }, svg("title", {}, lead.told),
+        svg("circle", { class: "hit", ...place, r: 8 }), mark) : mark;
+    }));
   }
   const ends = shown.map((one) => [y(one.points[one.points.length - 1][1]), one.name, one.kind]);
   for (const [place, name, kind] of options.small ? [] : apart(ends, 15, room.top + 4, height - room.bottom)) {
@@ -86,7 +91,8 @@ function lines(series, options) {
 }
 
 function chart(parts, width, height, options, place) {
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height,
+    role: options.links ? "group" : "img", // what is inside an image is hidden from a screen reader, links too
     "aria-label": options.title + (options.told ? `. ${options.told}` : "") }, parts);
   if (options.onpick) {
     drawing.classList.add("pick");
@@ -129,18 +135,18 @@ function dots(entries, options) {
     parts.push(svg("text", { class: "label", x: left - 12, y: middle + 4, "text-anchor": "end" }, one.name));
     const known = one.values.filter((v) => v.value !== null && v.value !== undefined);
     known.forEach((v, j) => {
-      const y = middle + (j - (known.length - 1) / 2) * 9;
+      const y = middle + (j - (known.length - 1) / 2) * gap;
       if (v.low !== undefined) parts.push(svg("line", { class: `whisker ${v.kind}`, x1: x(v.low), x2: x(v.high),
         y1: y, y2: y }));
       parts.push(svg("circle", { class: `point ${v.kind}`, cx: x(v.value), cy: y, r: 4.5 },
         svg("title", {}, `${v.name}: ${percent(v.value)} %`)));
+      if (many) parts.push(svg("text", { class: `tick ${v.kind}`, x: width - right + 10, y: y + 4 },
+        `${percent(v.value)} ${v.name}`));
     });
     if (!many) parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 },
       known.map((v) => percent(v.value)).join(options.between ?? " → ")));
   });
   const told = entries.map((one) =>
     `${one.name}: ${one.values.map((v) => `${v.name} ${percent(v.value)} %`).join(", ")}`).join("; ");
-      if (many) parts.push(svg("text", { class: `tick ${v.kind}`, x: width - right + 10, y: y + 4 },
-        `${percent(v.value)} ${v.name}`));
   return chart(parts, width, height, { ...options, told }, () => 0);
 }

@@ -1,6 +1,6 @@
 // The page of an evaluation: figures, each with what was said behind it.
-// data.sets: [{name, n, seeds, tables, judge (bins), curves, stages: {name: count}}]; rows are unpacked when a list is
-// opened.
+// data.sets: [{name, n, seeds, tables, judge (bins), curves, stages: {name: count}}]; the `lists` of a table and of a
+// curve are the addresses behind its rows and points. Rows are unpacked when a list is opened.
 
 const MORE = 40; // predictions shown at a time
 const ROW = ["stage", "seed", "prompt", "answer", "text", "finished", "reward", "count", "verdict", "p_yes",
@@ -67,20 +67,22 @@ function diagram(set, place, width) {
   }
   parts.push(svg("line", { class: "level", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
   parts.push(svg("text", { class: "tick", x: x(0), y: height - 6 }, "P(Yes); below: how many judgements"));
-  const made = chart(parts, width, height, { title: "How often an answer is right, against the judge's P(Yes)",
-    note: "dots: the mean of a bin; a click shows its judgements" }, () => 0);
-  made.querySelector("svg").setAttribute("role", "group");
-  return made;
+  return chart(parts, width, height, { title: "How often an answer is right, against the judge's P(Yes)",
+    note: "dots: the mean of a bin; a click shows its judgements", links: true }, () => 0);
 }
 
 function tokensChart(set, place, width) {
   const kinds = { tts: "k3", best_of_n: "k1", weighted_vote: "k2", majority_vote: "k0", tournament: "k4" };
-  const series = Object.entries(set.curves).map(([name, one]) =>
-    ({ name: one.label, kind: kinds[name], dots: true, points: one.tokens.map((t, i) => [t, one.accuracy[i]]) }));
+  const series = Object.entries(set.curves).map(([name, one]) => ({ name: one.label, kind: kinds[name], dots: true,
+    points: one.tokens.map((t, i) => [t, one.accuracy[i]]),
+    leads: one.lists.map((fields, i) => ({ href: listAddress(place, fields),
+      told: `${one.label}, ${name === "tts" ? plural(i, "round") : plural(i + 1, "sample")}: ` +
+        `${percent(one.accuracy[i])} % right with ${plural(one.tokens[i], "token")} per problem` })) }));
   const all = series.flatMap((one) => one.points.map((p) => p[1])),
     low = Math.max(0, Math.floor(10 * Math.min(...all) - 0.5) / 10),
     high = Math.min(1, Math.ceil(10 * Math.max(...all) + 0.5) / 10);
-  return lines(series, { title: "What test-time tokens buy", note: "accuracy against sampled tokens per problem",
+  return lines(series, { title: "What test-time tokens buy", links: true,
+    note: "accuracy against sampled tokens per problem; a click shows what was said",
     y: [low, high], logX: true, xLabel: "sampled tokens per problem", format: (v) => `${Math.round(100 * v)} %`,
     width, height: 300 });
 }
