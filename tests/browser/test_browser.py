@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from conftest import run_here
 from view.made import HOSTILE, made_run, step_of
 from view.test_compare import run as compared_run
 
@@ -28,6 +29,7 @@ except ImportError:
     sync_playwright = None
 
 pytestmark = pytest.mark.slow
+REPO = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
@@ -75,19 +77,29 @@ def quickstart(tmp_path_factory) -> Path:
     for split, numbers in (("train", range(11, 39)), ("test", range(60, 70))):
         rows = [{"prompt": f"{a} + {2 * a} + 37 = ?", "answer": str(3 * a + 37)} for a in numbers]
         (folder / "sums" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["run_name=a", f"data={folder / 'sums'}", "max_steps=6", "problems_per_step=8", "eval.limit=8"]
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        train.main(words)
-    finally:
-        os.chdir(before)
+    run_here(train.main, folder, "run_name=a", f"data={folder / 'sums'}", "max_steps=6", "problems_per_step=8",
+             "eval.limit=8")
+    return folder / "runs" / "a"
+
+
+@pytest.fixture(scope="session")
+def with_pictures(tmp_path_factory) -> Path:
+    """The folder of a real, short run on pictures of shapes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    run_here(train.main, folder, str(REPO / "configs" / "quickstart_vl.yaml"), "run_name=a", "max_steps=2",
+             "problems_per_step=4", "group_size=4", "eval.limit=2")
     return folder / "runs" / "a"
 
 
 def responses(run: Path) -> list[tuple[dict, dict, dict]]:
     """(step, group, response) of everything recorded."""
     return [(row, group, r) for row in read(run) for group in row["groups"] for r in group["responses"]]
+
+
+def judged_response(run: Path) -> tuple[dict, dict, dict, int]:
+    """(step, group, response, place of the problem that was made of it) of the first response that became one."""
+    return next((row, group, r, place) for row, group, r in responses(run) for place, other in enumerate(row["groups"])
+                if any(about["id"] == r["id"] for about in other.get("about", ())))
 
 
 def until(page, script: str, seconds: float = 30) -> None:
@@ -122,11 +134,8 @@ def test_the_page_of_a_run_opens_from_disk(quickstart, visit):
 
 def test_from_a_question_to_its_judges_and_back(quickstart, visit):
     """The path that the page is for: a rollout, the judge problem made of it, the rollout again."""
-    row, group, judged = next((row, group, r) for row, group, r in responses(quickstart)
-                              if any(a["id"] == r["id"] for other in row["groups"] for a in other.get("about", ())))
+    row, group, judged, made = judged_response(quickstart)
     step, place, number = map(int, judged["id"].split("."))
-    made = next(i for i, other in enumerate(row["groups"])
-                if any(a["id"] == judged["id"] for a in other.get("about", ())))
     page = visit(quickstart / "report.html", f"step={step}")
     page.locator("button.group", has_text=group["question"]).first.click()
     card = page.locator(f"[id='r-{judged['id']}']")
@@ -143,6 +152,36 @@ def test_from_a_question_to_its_judges_and_back(quickstart, visit):
     assert f"step={step}&group={place}&response={number}" in page.url
     page.go_back()  # the browser's own way back is the same path
     page.locator(".card.judged").first.wait_for()
+
+
+def shown_pictures(page, inside: str) -> list[str]:
+    """The addresses of the pictures that the browser has drawn there; one that it could not draw fails."""
+    until(page, f"[...document.querySelectorAll('{inside} img')].every((one) => one.complete)")
+    found = page.locator(f"{inside} img").evaluate_all("all => all.map((one) => [one.src, one.naturalWidth])")
+    assert all(width > 0 for _, width in found)
+    return [source for source, _ in found]
+
+
+def test_the_page_of_a_run_with_pictures(with_pictures, visit):
+    """Every question has its thumbnail, the stories too; and so has the judge problem that a response became."""
+    row, _, judged, made = judged_response(with_pictures)
+    step, place, _ = map(int, judged["id"].split("."))
+    file = with_pictures / "report.html"
+    page = visit(file)
+    page.locator(".story").first.wait_for()
+    assert len(shown_pictures(page, ".story")) == page.locator(".story").count() > 0
+    for i, group in enumerate(row["groups"]):
+        page.goto(f"{file.as_uri()}#step={step}&group={i}")
+        until(page, f"document.querySelector('.responses .id')?.textContent === '{step}.{i}.0'")
+        wanted = [row["pictures"][key] for key in group["pictures"]]
+        assert shown_pictures(page, ".responses") == wanted and len(wanted) == 1
+    page.goto(f"{file.as_uri()}#step={step}&group={place}")
+    page.locator(f"[id='r-{judged['id']}'] .uses button").first.click()
+    shown = page.locator(".card.judged", has_text=judged["id"])
+    shown.wait_for()
+    assert shown.locator(".said").inner_text() == judged["text"] and f"step={step}&group={made}" in page.url
+    key, = row["groups"][place]["pictures"]
+    assert shown_pictures(page, ".responses") == [row["pictures"][key]]
 
 
 def test_the_next_visit_of_a_problem(quickstart, visit):
@@ -405,31 +444,6 @@ def test_the_page_of_an_evaluation(tmp_path, monkeypatch, visit):
     page.locator(".tag", has_text="answers").first.wait_for()
 
 
-def test_the_page_of_several_runs(tmp_path, visit):
-    folders = [compared_run(tmp_path / f"a{i}", [0.1, 0.5, 0.4 + i / 10], 0.5 + i / 10, seed=i) for i in range(3)]
-    folders.append(compared_run(tmp_path / "</script>", [0.5, 0.6, 0.7], 0.9, lr=0.5))
-    page = visit(write_comparison(folders, tmp_path / "out"))
-    assert page.locator("figure svg").count() >= 2
-    assert page.get_by_role("cell", name="90.0").count() >= 1 and page.get_by_text("a0 (3 seeds)").count() >= 2
-    assert page.locator(".band").count() == 1
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_twelve_settings_are_told_apart(tmp_path, visit, scheme):
-    """As the browser draws them: no two have the colour and the dashes, and each dot has its name beside it."""
-    folders = [compared_run(tmp_path / f"s{i}", [0.1 * i / 2, 0.5, 0.6], 0.3 + i / 20, lr=1.0 + i) for i in range(12)]
-    page = visit(write_comparison(folders, tmp_path / "out"), color_scheme=scheme)
-    page.locator("path.line").first.wait_for()
-    drawn = page.locator("path.line").evaluate_all("""all => all.map((one) => {
-        const style = getComputedStyle(one);
-        return [style.stroke, style.strokeDasharray];
-    })""")
-    assert len(drawn) == 12 and len({tuple(look) for look in drawn}) == 12
-    names = page.locator("svg text", has_text=re.compile(r"^\d+\.\d s\d+$")).all_text_contents()
-    assert sorted(names[:12]) == sorted(f"{100 * (0.3 + i / 20):.1f} s{i}" for i in range(12))
-    boxes = page.locator("figure").first.locator("circle").evaluate_all(
-        "all => all.map((one) => Math.round(one.getBoundingClientRect().top))")
-    assert len(set(boxes)) == len(boxes)  # none lies on another
 def test_each_point_of_a_curve_leads_to_what_is_behind_it(tmp_path, monkeypatch, visit):
     """By keyboard, as points may lie on each other, and by mouse; each has a name that says where it is."""
     monkeypatch.chdir(tmp_path)
@@ -457,3 +471,28 @@ def test_each_point_of_a_curve_leads_to_what_is_behind_it(tmp_path, monkeypatch,
     page.locator(".entry").first.wait_for()
 
 
+def test_the_page_of_several_runs(tmp_path, visit):
+    folders = [compared_run(tmp_path / f"a{i}", [0.1, 0.5, 0.4 + i / 10], 0.5 + i / 10, seed=i) for i in range(3)]
+    folders.append(compared_run(tmp_path / "</script>", [0.5, 0.6, 0.7], 0.9, lr=0.5))
+    page = visit(write_comparison(folders, tmp_path / "out"))
+    assert page.locator("figure svg").count() >= 2
+    assert page.get_by_role("cell", name="90.0").count() >= 1 and page.get_by_text("a0 (3 seeds)").count() >= 2
+    assert page.locator(".band").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_twelve_settings_are_told_apart(tmp_path, visit, scheme):
+    """As the browser draws them: no two have the colour and the dashes, and each dot has its name beside it."""
+    folders = [compared_run(tmp_path / f"s{i}", [0.1 * i / 2, 0.5, 0.6], 0.3 + i / 20, lr=1.0 + i) for i in range(12)]
+    page = visit(write_comparison(folders, tmp_path / "out"), color_scheme=scheme)
+    page.locator("path.line").first.wait_for()
+    drawn = page.locator("path.line").evaluate_all("""all => all.map((one) => {
+        const style = getComputedStyle(one);
+        return [style.stroke, style.strokeDasharray];
+    })""")
+    assert len(drawn) == 12 and len({tuple(look) for look in drawn}) == 12
+    names = page.locator("svg text", has_text=re.compile(r"^\d+\.\d s\d+$")).all_text_contents()
+    assert sorted(names[:12]) == sorted(f"{100 * (0.3 + i / 20):.1f} s{i}" for i in range(12))
+    boxes = page.locator("figure").first.locator("circle").evaluate_all(
+        "all => all.map((one) => Math.round(one.getBoundingClientRect().top))")
+    assert len(set(boxes)) == len(boxes)  # none lies on another
