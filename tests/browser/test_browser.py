@@ -296,6 +296,7 @@ def test_colours_of_what_pushed(quickstart, visit):
     card.wait_for()
     assert all(" p" in name for name in card.locator(".said .t").evaluate_all("all => all.map((one) => one.className)"))
     card.get_by_text("tokens as a table").click()
+    card.locator("tbody tr").first.wait_for()  # a browser tells of an opened list after the click
     assert card.locator("tbody tr").count() == len(up["tokens"])
     assert f"+{1e4 * up['advantage'] * up['weight']:.2f}e−4" in card.locator("tbody tr").first.inner_text()
 
