@@ -43,6 +43,14 @@ def table(study: Study, by_setting: dict[str, list[Outcome]]) -> list[str]:
     return lines
 
 
+def held_out(by_setting: dict[str, list[Outcome]]) -> str:
+    """How many problems the figures are of: "500", or "500, of evaluate.py 300" where it had others."""
+    results = [run.results for runs in by_setting.values() for run in runs]
+    n = (results[0]["after"] or {}).get("n")
+    others = {one["n"] for result in results for one in result["evaluations"].values()} - {n}
+    return f"{n}" + (f", of evaluate.py {', '.join(map(str, sorted(others)))}" if others else "")
+
+
 def differences(study: Study, by_setting: dict[str, list[Outcome]]) -> list[Difference]:
     found = [difference(column, place, by_setting.get(first, []), by_setting.get(second, []))
              for first, second in study.compare for column, place in study.columns.items()]
@@ -131,9 +139,8 @@ def write_report(study: Study, command: str, failed: dict[Planned, str], extra: 
     parts.append(f"    {command}")
     if by_setting:
         figure(folder / "report.png", study, by_setting)
-        n = next((run.results["after"] or {}).get("n") for runs in by_setting.values() for run in runs)
-        parts.append(f"Held-out problems: {n}. Shares in percent, mean ± sample standard deviation over the seeds "
-                     f"{', '.join(map(str, study.seeds))}.")
+        parts.append(f"Held-out problems: {held_out(by_setting)}. Shares in percent, mean ± sample standard deviation "
+                     f"over the seeds {', '.join(map(str, study.seeds))}.")
         parts.append("\n".join(table(study, by_setting)))
         if compared := differences(study, by_setting):
             parts.append("Paired differences: the same seeds, and where it says so the same problems.")

@@ -16,7 +16,7 @@ from scipy import stats
 from spark_lib.config import ConfigError
 from spark_lib.study import results, runs
 from spark_lib.study.plan import load_study, planned, words_of
-from spark_lib.study.report import write_report
+from spark_lib.study.report import held_out, write_report
 
 REPO = Path(__file__).parents[2]
 SMALL = {"max_steps": 1, "problems_per_step": 4, "judge_share": 0.4, "eval.limit": 6, "max_new_tokens": 60}
@@ -119,6 +119,14 @@ def test_interval_leaves_out_what_is_not_there():
 def outcome(setting: str, seed: int, solve: list[int], **figures) -> results.Outcome:
     skills = {"solve": sum(solve) / len(solve), "tts": [0.5, 0.6]} | figures
     return results.Outcome(setting, seed, {"after": skills, "sampled_tokens": 100}, {"solve": solve})
+
+
+@pytest.mark.parametrize("of_evaluations, text", [([], "500"), ([500], "500"), ([300, 500], "500, of evaluate.py 300")])
+def test_of_how_many_problems_the_figures_are(of_evaluations, text):
+    """evaluate.py may have been given fewer of them than train.py's own evaluation has."""
+    made = outcome("SPARK", 3, [1, 0], n=500)
+    made.results["evaluations"] = {str(n): {"n": n} for n in of_evaluations}
+    assert held_out({"SPARK": [made]}) == text
 
 
 def test_differences_are_paired_by_seed():
