@@ -65,6 +65,9 @@ class Recycle:
     )
     view: str = key("both", "what a judge sees of a candidate: final answer, whole trace, or half of each",
                     choices=("answer", "trace", "both"))
+    comparison: str = key("characters", "how a demonstration compares answers: character by character, or in "
+                          "words, which suits pretrained models", choices=("characters", "words"))
+    likeliest: bool = key(False, "demonstrations are made of the right response that was likeliest, not of any")
     shares: dict[str, float] = key(
         {"pointwise": 1.0, "pairwise": 1.0, "reflect": 1.0, "solve": 1.0},
         "how the recycled problems are shared out among the kinds, relative to each other", low=0,

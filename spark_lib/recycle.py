@@ -64,12 +64,13 @@ def recycle_kind(
 ) -> list[Problem]:
     """At most `count` problems of one kind; settings is config.recycle."""
     right, wrong = candidates(groups, settings.right_at)
+    models = [[likeliest(r)] if settings.likeliest and r else r for r in right]  # of demonstrations
     has_right = [i for i in range(len(groups)) if right[i]]
     has_wrong = [i for i in range(len(groups)) if wrong[i]]
     problems = []
     if kind == "solve":  # imitation of right solutions
         for i in draw(has_right, count, rng):
-            shown = rng.choice(right[i])
+            shown = rng.choice(models[i])
             problems.append(replace(shown.problem, meta=shown.problem.meta | {"demonstration": shown.text}))
     elif kind == "pairwise":
         first = rng.randrange(2)  # so that an odd count favours neither place
@@ -78,7 +79,7 @@ def recycle_kind(
         for i, a_wins in zip(draw([i for i in has_right if wrong[i]], count, rng), right_is_a):
             pair = [rng.choice(right[i]), rng.choice(wrong[i])]
             shown, answer = (pair, "A") if a_wins else (pair[::-1], "B")
-            problems.append(about(kind, shown, answer, settings.view, rng, right[i]))
+            problems.append(about(kind, shown, answer, settings.view, rng, models[i], settings.comparison))
     else:
         share = settings.pointwise_right if kind == "pointwise" else settings.reflect_right
         n_right = int(count * share + rng.random())  # rounds up or down, so that small counts are right on average
@@ -87,8 +88,13 @@ def recycle_kind(
                 shown = rng.choice(members[i])
                 verdict = "Yes" if members is right else "No"
                 answer = verdict if kind == "pointwise" else shown.problem.answer
-                problems.append(about(kind, [shown], answer, settings.view, rng, right[i]))
+                problems.append(about(kind, [shown], answer, settings.view, rng, models[i], settings.comparison))
     return problems
+
+
+def likeliest(rollouts: list[Rollout]) -> Rollout:
+    """The one that was most probable as a whole, which is one without a slip of the sampler, and a short one."""
+    return max(rollouts, key=lambda r: sum(r.logprobs))
 
 
 def draw(pool: list[int], count: int, rng: random.Random) -> list[int]:
@@ -100,9 +106,11 @@ def draw(pool: list[int], count: int, rng: random.Random) -> list[int]:
 
 
 def about(
-    kind: str, shown: list[Rollout], answer: str, view: str, rng: random.Random, right: list[Rollout] = ()
+    kind: str, shown: list[Rollout], answer: str, view: str, rng: random.Random, right: list[Rollout] = (),
+    comparison: str = "characters",
 ) -> Problem:
-    """One problem of `kind` about the candidates `shown`; `right` are right responses to the same question.
+    """One problem of `kind` about the candidates `shown`; `right` are right responses to the same question, from which
+    its demonstration is made.
 
     Of a reflection (test time, second round) only the answer is shown: its text speaks of the answer before it.
     """
@@ -119,25 +127,39 @@ def about(
     # A demonstration should not copy the very candidate that it judges, if there is another right response.
     others = [r for r in right if r not in shown] or right
     if others:
-        meta["demonstration"] = demonstration(kind, rng.choice(others).text, answers, answer)
+        meta["demonstration"] = demonstration(kind, rng.choice(others).text, answers, answer, comparison)
     return Problem(
         prompts.render(kind, rng, question=question, **fields), answer, kind, source.image,
         source.choices if kind == "reflect" else (), meta, source.context, source.also if kind == "reflect" else (),
     )
 
 
-def demonstration(kind: str, solution: str, answers: list[str], verdict: str) -> str:
+def demonstration(
+    kind: str, solution: str, answers: list[str], verdict: str, comparison: str = "characters"
+) -> str:
     r"""The text that `judge_loss: sft` imitates: an own right response, a written comparison, the verdict.
 
     solution: a right response with its box; answers: the candidates' final answers. For a reflection it is the
-    solution itself. The comparison must be written out: without it imitation taught nothing here.
+    solution itself. The comparison must be written out: without it imitation taught nothing here. In "words" the
+    solution's box is left out: a model that ends its responses with a box ends its judgements there as well.
     """
     solution = solution.strip()
     if kind == "reflect":
         return solution
     name = "The proposed answer" if kind == "pointwise" else "Answer A"
     agrees = verdict in ("Yes", "A")
-    return f"{solution} {name} is {compare(extract_boxed(solution), answers[0], agrees)} \\boxed{{{verdict}}}"
+    own = extract_boxed(solution)
+    if comparison == "words":
+        said = "the same" if agrees else f"not {own}"
+        return f"{unboxed(solution)} {name} is {answers[0]}, {said}. \\boxed{{{verdict}}}".strip()
+    return f"{solution} {name} is {compare(own, answers[0], agrees)} \\boxed{{{verdict}}}"
+
+
+def unboxed(solution: str) -> str:
+    r"""The solution up to its last box, ending in its answer: "4 + 3 = 7. \boxed{7}" -> "4 + 3 = 7."; where it does
+    not, the answer takes the box's place: "It is \boxed{7}." -> "It is 7."."""
+    before, own = solution.rpartition("\\boxed{")[0].strip(), extract_boxed(solution)
+    return before if before.rstrip(" .$").endswith(own) else f"{before} {own}.".strip()
 
 
 def compare(own: str, other: str, agrees: bool, limit: int = 12) -> str:

@@ -302,6 +302,20 @@ def test_a_demonstration_does_not_copy_the_candidate_that_it_judges(rollout, rng
         assert problem.meta["demonstration"].startswith(other)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "solve"])
+def test_demonstrations_of_the_likeliest_response(rollout, rng, kind):
+    """Guards recycle.likeliest: the summed log-probs decide, a right response has them, and any candidate is shown."""
+    logprobs = {"Short": [-0.5], "Likely": [-0.1] * 4, "Long": [-0.2] * 9, "Wrong": [-0.01]}
+    made = [rollout(text=f"{name}. \\boxed{{102}}", reward=float(name != "Wrong"), logprobs=logprobs[name])
+            for name in logprobs]
+    for one, starts in ((True, {"Likely"}), (False, {"Short", "Likely", "Long"})):
+        settings = Recycle(likeliest=one, pointwise_right=0.5, reflect_right=0.5)
+        problems = [p for _ in range(20) for p in recycle_kind(kind, 2, [made], rng, settings)]
+        assert {p.meta["demonstration"].split(".")[0] for p in problems} == starts
+        if kind != "solve":
+            assert len({r.text for p in problems for r in p.meta["candidates"]}) == 4
+
+
 @pytest.mark.parametrize(
     "kind, answers, verdict, expected",
     [
@@ -315,6 +329,39 @@ def test_a_demonstration_does_not_copy_the_candidate_that_it_judges(rollout, rng
 def test_demonstrations_compare_in_writing(kind, answers, verdict, expected):
     """Guards the written comparison, without which imitation taught nothing (SCHEDULES.md)."""
     assert demonstration(kind, "So \\boxed{102} ", answers, verdict) == "So \\boxed{102}" + expected
+
+
+@pytest.mark.parametrize(
+    "kind, answers, verdict, expected",
+    [
+        ("pointwise", ["102"], "Yes", r"The proposed answer is 102, the same. \boxed{Yes}"),
+        ("pointwise", ["112"], "No", r"The proposed answer is 112, not 102. \boxed{No}"),
+        ("pairwise", ["102", "92"], "A", r"Answer A is 102, the same. \boxed{A}"),
+        ("pairwise", ["92", "102"], "B", r"Answer A is 92, not 102. \boxed{B}"),
+    ],
+)
+@pytest.mark.parametrize(
+    "solution, kept",
+    [
+        ("97 + 5 = 102. \\boxed{102} ", "97 + 5 = 102. "),
+        ("So it is \\boxed{102}.", "So it is 102. "),
+        ("\\boxed{102}", "102. "),
+        ("Not \\boxed{9} but $97 + 5 = 102$. \\boxed{102} Done.", "Not \\boxed{9} but $97 + 5 = 102$. "),
+    ],
+)
+def test_demonstrations_compare_in_words(kind, answers, verdict, expected, solution, kept):
+    """Guards that one box is left, the verdict's: a model that always ends in its answer's box would stop there; and
+    that the answer that is compared stands before the comparison."""
+    text = demonstration(kind, solution, answers, verdict, "words")
+    assert text == kept + expected and extract_boxed(text) == verdict
+
+
+@pytest.mark.parametrize("comparison, word", [("words", ", not "), ("characters", " differ")])
+def test_the_comparison_of_the_config_reaches_both_judgements(groups, rng, comparison, word):
+    """Guards recycle.comparison, for a judgement of one answer as for that of two."""
+    problems = recycle(groups, rng, settings(kinds=["pointwise", "pairwise"], comparison=comparison))
+    told = {problem.answer: problem.meta["demonstration"] for problem in problems}
+    assert {answer: word in text for answer, text in told.items()} == {"Yes": False, "No": True, "A": False, "B": True}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Writes configs/worked_sums.jsonl, the examples of the warm-up of configs/smollm2_135m.yaml.
+"""Writes worked sums, the warm-up of the tries on sums (tries.md).
 
-    python docs/results/smollm2/worked.py > configs/worked_sums.jsonl
+    python docs/results/smollm2/worked.py > worked_sums.jsonl
 """
 
 import json
