@@ -1,12 +1,12 @@
-"""Writes configs/largest.jsonl, the problems of configs/smollm2_135m.yaml, each worked out in a line for its warm-up.
+"""Writes the problems of tries 8 to 10 (tries.md), each worked out in a line for the warm-up.
 
-    python docs/results/smollm2/largest.py > configs/largest.jsonl
+    python docs/results/smollm2/largest.py > largest.jsonl
 """
 
 import json
 import random
 
-COUNT, NUMBERS = 3000, 4  # 80 % of the problems for training, 10 % each for validation and test
+COUNT, NUMBERS = 3000, 7  # 80 % of the problems for training, 10 % each for validation and test
 
 rng, seen = random.Random(0), set()
 while len(seen) < COUNT:
