@@ -305,7 +305,7 @@ def test_a_demonstration_does_not_copy_the_candidate_that_it_judges(rollout, rng
 @pytest.mark.parametrize("kind", [*KINDS, "solve"])
 def test_demonstrations_of_the_likeliest_response(rollout, rng, kind):
     """Guards recycle.likeliest: the summed log-probs decide, a right response has them, and any candidate is shown."""
-    logprobs = {"Short": [-0.5], "Likely": [-0.1] * 4, "Long": [-0.2] * 9, "Wrong": [-0.01]}
+    logprobs = {"Short": [-0.5], "Likely": [-0.1] * 4, "Long": [-0.05] * 20, "Wrong": [-0.01]}
     made = [rollout(text=f"{name}. \\boxed{{102}}", reward=float(name != "Wrong"), logprobs=logprobs[name])
             for name in logprobs]
     for one, starts in ((True, {"Likely"}), (False, {"Short", "Likely", "Long"})):
@@ -346,6 +346,7 @@ def test_demonstrations_compare_in_writing(kind, answers, verdict, expected):
         ("97 + 5 = 102. \\boxed{102} ", "97 + 5 = 102. "),
         ("So it is \\boxed{102}.", "So it is 102. "),
         ("\\boxed{102}", "102. "),
+        ("97 + 5 is about 102 - 1, so \\boxed{102}", "97 + 5 is about 102 - 1, so 102. "),
         ("Not \\boxed{9} but $97 + 5 = 102$. \\boxed{102} Done.", "Not \\boxed{9} but $97 + 5 = 102$. "),
     ],
 )
