@@ -1,4 +1,4 @@
-"""A judge of its own, for cost.py's comparison: what SPARK saves (the paper's Table 7).
+"""A judge of its own, for cost.yaml's comparison: what SPARK saves (the paper's Table 7).
 
     python configs/studies/judge_apart.py [config.yaml] [key=value ...]
 

@@ -4,8 +4,8 @@
 # After this lesson you can compute the gradient of a token on paper, say why the printed loss is 0 while the model
 # learns all the same, and say what the ratio, the clip, the KL term and the three normalisations are for.
 #
-# The whole loss is `joint_loss`, the last function of [loss.py](../../spark_lib/loss.py): ten lines. Have it open
-# beside this page.
+# The whole loss is `joint_loss`, the last function of [loss.py](../../spark_lib/loss.py): a dozen lines, and the sums
+# for the log. Have it open beside this page.
 
 # %%
 import matplotlib.pyplot as plt

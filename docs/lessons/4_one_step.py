@@ -124,8 +124,8 @@ print(f"tokens sampled: SPARK {both.tokens:,}, policy-only {policy_only.tokens:,
 # In brackets stand 95 % intervals: how far a figure may be off because only 100 problems were asked. Read them first.
 # After one step there is nothing but noise. After twenty, solving and reflecting have moved for certain, and both
 # judgements are on their way, as far as the brackets let you say so. Policy-only training, with twice the practice in
-# solving, has its best column there, and reflects less well: to reflect one has to judge *and* to solve. Where the
-# brackets of both overlap widely, do not read a difference.
+# solving, is ahead there, judges no worse so early, and reflects less well: to reflect one has to judge *and* to
+# solve. Where the brackets of both overlap widely, do not read a difference.
 #
 # What becomes of it in a longer run, with 500 problems and several seeds, is on [the quickstart's
 # page](../results/quickstart.md): policy-only training then solves as well or a little better, and judges and reflects

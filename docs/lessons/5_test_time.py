@@ -100,9 +100,11 @@ judge = after["pointwise"]
 print(f"its judge says Yes to {judge['recall_yes']:.0%} of right answers, No to {judge['recall_no']:.0%} of wrong ones")
 
 # %% [markdown]
-# Now the rounds pay: more answers are fixed than broken. Only those judged wrong cost a reflection, so that the second
-# round is cheaper than the first. (Of 50 problems, a difference under ten points may be chance; and the quickstart
-# trains several times as long: [its table](../results/quickstart.md) has the same figures over seeds.)
+# Now more answers are fixed than broken. Only those judged wrong cost a reflection, so that the second round is
+# cheaper than the first. But see what the first answers were before you believe in the gain: of 50 problems they are
+# one draw, and below you find what six other draws came to. Where that is far above the first draw, the rounds mended
+# bad luck as well. (The quickstart trains several times as long: [its table](../results/quickstart.md) has the same
+# figures over seeds.)
 #
 # ## The same tokens, spent on votes
 #

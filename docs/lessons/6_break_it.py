@@ -4,9 +4,10 @@
 # After this lesson you know four ways in which training goes wrong, the line of the log that gives each away, and what
 # mends it.
 #
-# All four runs below are wrong on purpose, and four or eight small steps long. Of one short run one must not conclude
-# much; these failures were chosen so gross that they show at any seed. Each run leaves a page to open in a browser,
-# `runs/lesson-6/<name>/report.html` ([docs/record.md](../record.md) says how to read it). Have it beside you.
+# Seven runs follow, of four or eight small steps. Five are wrong on purpose, two are what they should be, to compare
+# with. Of one short run one must not conclude much; these failures were chosen gross. Each run leaves a page to open
+# in a browser, `runs/lesson-6/<name>/report.html` ([docs/record.md](../record.md) says how to read it). Have it beside
+# you.
 
 # %%
 import contextlib
@@ -68,10 +69,11 @@ line("noisy: truly right", truly)
 # Look at the reward alone, and the noisy run is the better one: it learns what it is paid for, and it is paid for being
 # wrong. On its page, open a late step: ● stands by wrong answers.
 #
-# What decides is J = (share of right responses that are paid) − (share of wrong ones that are paid). Above 0, noise
-# makes learning slower; at 0 nothing is learned; below 0 the opposite is
-# ([2601.04411](https://arxiv.org/abs/2601.04411)). The mend is a better verifier. Before a long run, mark a hundred
-# responses by hand and compute J.
+# What decides is J = (share of right responses that are paid) − (share of wrong ones that are paid). In theory noise
+# only makes learning slower above 0, nothing is learned at 0, and the opposite is below
+# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: hardly
+# anything at 0.2, and 0 ruined the model ([the study](../results/noise/report.md)). The mend is a better verifier.
+# Before a long run, mark a hundred responses by hand and compute J.
 #
 # ## 2. A judge of one class
 #
