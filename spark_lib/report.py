@@ -56,10 +56,13 @@ def warnings(metrics: dict, config: Config) -> list[str]:
             f'reward; raise it ({page}, "Cut off")'
         )
     if metrics["update/rows"] == 0:
-        found.append("every group of a step was all right or all wrong, so there was nothing to learn in it "
-                     f'({page}, "Flat groups")')
+        what, section = {0: ("wrong", "Too hard"), 1: ("right", "Too easy")}.get(
+            metrics["solve/reward"], ("right or all wrong", "Flat groups"))
+        found.append(f"every group of a step was all {what}, so there was nothing to learn in it "
+                     f'({page}, "{section}")')
     judged = any(f"{kind}/reward" in metrics for kind in KINDS[1:])
-    if config.recycle.kinds and config.judge_loss == "grpo" and not judged:
+    always = {"pointwise", "reflect"} & set(config.recycle.kinds)  # a pair needs a right and a wrong candidate
+    if always and config.judge_loss == "grpo" and not judged:
         found.append("a step had no candidates to recycle: no response was finished and had a \\boxed{} answer "
                      f'({page}, "No box")')
     return found

@@ -95,7 +95,7 @@ def test_the_sections_that_are_pointed_to_exist():
 
 def everything() -> list[str]:
     """All warnings of a step in which everything goes wrong."""
-    return report.warnings({"solve/truncated": 1.0, "update/rows": 0}, Config())
+    return report.warnings({"solve/truncated": 1.0, "update/rows": 0, "solve/reward": 0.0}, Config())
 
 
 def test_warnings_are_one_line_and_say_where_to_look():
@@ -103,6 +103,21 @@ def test_warnings_are_one_line_and_say_where_to_look():
     for text in everything():
         (page, _), = POINTER.findall(text)
         assert page == "docs/nothing-is-learned.md" and "\n" not in text
+
+
+@pytest.mark.parametrize("reward, section", [(0.0, "Too hard"), (0.5, "Flat groups"), (1.0, "Too easy")])
+def test_a_step_without_a_row_points_to_what_its_reward_tells(reward, section):
+    """Where nothing was right, advice for responses that agree too much would lead away from the cause."""
+    metrics = {"solve/truncated": 0.0, "update/rows": 0, "solve/reward": reward, "pointwise/reward": 0.0}
+    (text,) = report.warnings(metrics, Config())
+    assert POINTER.findall(text) == [("docs/nothing-is-learned.md", section)]
+
+
+def test_pairs_may_want_for_a_wrong_candidate_though_all_had_a_box():
+    metrics = {"solve/truncated": 0.0, "update/rows": 8, "solve/reward": 0.9}
+    both, pairs = Config(), Config()
+    pairs.recycle.kinds = ["pairwise"]
+    assert len(report.warnings(metrics, both)) == 1 and not report.warnings(metrics, pairs)
 
 
 @pytest.mark.parametrize("name", ["nothing-is-learned", "glossary", "variants"])
