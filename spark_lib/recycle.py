@@ -18,6 +18,7 @@ response but no candidate: it shows nothing to judge, and "no box, so No" would 
 """
 
 import random
+import re
 from dataclasses import replace
 
 from spark_lib import prompts
@@ -158,8 +159,9 @@ def demonstration(
 def unboxed(solution: str) -> str:
     r"""The solution up to its last box, ending in its answer: "4 + 3 = 7. \boxed{7}" -> "4 + 3 = 7."; where it does
     not, the answer takes the box's place: "It is \boxed{7}." -> "It is 7."."""
-    before, own = solution.rpartition("\\boxed{")[0].strip(), extract_boxed(solution)
-    return before if before.rstrip(" .$").endswith(own) else f"{before} {own}.".strip()
+    last, own = list(re.finditer(r"\\{1,2}boxed\s*\{", solution))[-1], extract_boxed(solution)
+    before = re.sub(r"(\$+|\\[([])$", "", solution[: last.start()].rstrip()).strip()  # mathematics was begun for it
+    return before if re.search(rf"(?<!\w){re.escape(own)}[ .$]*$", before) else f"{before} {own}.".strip()
 
 
 def compare(own: str, other: str, agrees: bool, limit: int = 12) -> str:

@@ -347,12 +347,18 @@ def test_demonstrations_compare_in_writing(kind, answers, verdict, expected):
         ("So it is \\boxed{102}.", "So it is 102. "),
         ("\\boxed{102}", "102. "),
         ("97 + 5 is about 102 - 1, so \\boxed{102}", "97 + 5 is about 102 - 1, so 102. "),
+        ("The answer is $\\boxed{102}$.", "The answer is 102. "),
+        ("Thus \\[ \\boxed{102} \\]", "Thus 102. "),
+        ("So \\(\\boxed {102}\\)", "So 102. "),
+        ("So \\\\boxed{102}", "So 102. "),
+        ("97 + 5 = 1102, no: \\boxed{102}", "97 + 5 = 1102, no: 102. "),
+        ("97 + 5 = 1102. \\boxed{102}", "97 + 5 = 1102. 102. "),
         ("Not \\boxed{9} but $97 + 5 = 102$. \\boxed{102} Done.", "Not \\boxed{9} but $97 + 5 = 102$. "),
     ],
 )
 def test_demonstrations_compare_in_words(kind, answers, verdict, expected, solution, kept):
-    """Guards that one box is left, the verdict's: a model that always ends in its answer's box would stop there; and
-    that the answer that is compared stands before the comparison."""
+    """Guards that the answer's box is gone: a model that always ends in it would stop there; and that the answer that
+    is compared stands before the comparison."""
     text = demonstration(kind, solution, answers, verdict, "words")
     assert text == kept + expected and extract_boxed(text) == verdict
 
