@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from spark_lib import report
 from spark_lib.config import ConfigError
 from spark_lib.problem import KINDS
@@ -49,7 +47,7 @@ def load(folder: Path) -> Loaded:
     metrics = page.lines_of(folder / "metrics.jsonl")
     if not metrics:
         raise ConfigError(f"{folder}: this run has done no step yet, so there is nothing to compare")
-    config = page.flat(OmegaConf.to_object(OmegaConf.load(folder / "config.yaml")))
+    config = page.flat(page.config_of(folder))
     return Loaded(folder.resolve().name, config, metrics, page.json_of(folder / "summary.json"))
 
 
@@ -69,7 +67,11 @@ def differing(settings: Sequence[Sequence[Loaded]]) -> dict[str, list]:
 
 
 def label(runs: Sequence[Loaded]) -> str:
-    return runs[0].name if len(runs) == 1 else f"{runs[0].name} ({len(runs)} seeds)"
+    if len(runs) == 1:
+        return runs[0].name
+    seeds = len({run.config.get("seed") for run in runs})
+    told = f"{len(runs)} seeds" if seeds == len(runs) else f"{len(runs)} runs of {seeds} seed{'s' * (seeds > 1)}"
+    return f"{runs[0].name} ({told})"
 
 
 def style(place: int) -> tuple[int, int]:
@@ -146,7 +148,7 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
     """compare.html, compare.png and compare.md of the runs, in the folder `out`; returns the page's path.
 
     out: beside the first run, a folder named after the runs."""
-    runs = [load(folder) for folder in folders]
+    runs = [load(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     settings = settings_of(runs)
     out = out or folders[0].parent / folder_name([run.name for run in runs])
     out.mkdir(parents=True, exist_ok=True)

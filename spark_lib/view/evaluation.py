@@ -42,7 +42,7 @@ READS = {  # the stages that a method chooses by
 
 def write_evaluation(folder: Path) -> Path:
     """<folder>/report.html of an evaluation that has ended."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = page.parsed((folder / "results.json").read_bytes(), folder / "results.json")
     rows = page.lines_of(folder / "predictions.jsonl")
     pictures = page.json_of(folder / "pictures.json")
     sets = results.get("benchmarks") or {None: results}

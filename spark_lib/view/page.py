@@ -12,13 +12,15 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from spark_lib import report
-from spark_lib.config import ConfigError
+from spark_lib.config import ConfigError, read_yaml
 from spark_lib.problem import KINDS
 from spark_lib.view import record
 
@@ -71,7 +73,7 @@ def write_run(folder: Path, summary: dict | None = None) -> Path:
     summary: what summary.json will hold, where it is not yet written."""
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
-    config = OmegaConf.to_object(OmegaConf.load(folder / "config.yaml"))
+    config = config_of(folder)
     steps, blobs, left_out = shown_steps(folder / record.NAME)
     metrics, timings = (lines_of(folder / f"{name}.jsonl") for name in ("metrics", "timings"))
     summary = summary or json_of(folder / "summary.json")
@@ -82,13 +84,20 @@ def write_run(folder: Path, summary: dict | None = None) -> Path:
     data = {
         "name": folder.resolve().name, "facts": facts(config, len(metrics), tokens, seconds, bool(summary)),
         "right_at": config["recycle"]["right_at"], "kinds": KINDS, "judges": ("pointwise", "pairwise"),
-        "config": flat(config), "curves": curves(metrics), "seconds": seconds, "sampled_tokens": tokens,
+        "config": flat(config), "curves": curves(metrics), "every": every(metrics), "seconds": seconds,
+        "sampled_tokens": tokens,
+        "tokens": {kind: sum(row.get(f"{kind}/tokens", 0) for row in metrics) for kind in KINDS},
         "figures": found, "n": (before.get("skills") or {}).get("n"), "steps": steps, "left_out": left_out,
         "stories": {"before": before.get("examples", []), "after": after.get("examples", [])},
     }
     scripts = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "filters.js", "rollouts.js", "run.js")
     text = assemble(scripts, f"Run {data['name']}", data, blobs, html_table(plain_rows(found)))
     return write(folder / "report.html", text)
+
+
+def config_of(folder: Path) -> dict:
+    """The run's settings. Raises ConfigError."""
+    return OmegaConf.to_object(read_yaml(folder / "config.yaml", "the run's settings"))
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -129,11 +138,23 @@ def totals(timings: list[dict]) -> dict[str, float]:
     return {phase: sum(row[phase] for row in timings) for phase in ("sample", "verify", "train")} if timings else {}
 
 
+def every(metrics: list[dict]) -> int:
+    """How many steps a point of a curve stands for."""
+    return math.ceil(len(metrics) / POINTS) or 1
+
+
 def curves(metrics: list[dict]) -> dict[str, list]:
-    """metrics.jsonl by columns, None where a step has no such figure; of a long run, every so many steps."""
-    kept = metrics[:: math.ceil(len(metrics) / POINTS) or 1]
-    names = dict.fromkeys(name for row in kept for name in row)
-    return {name: [digits(row.get(name)) for row in kept] for name in names}
+    """metrics.jsonl by columns, None where a step has no such figure; of a long run every so many steps, with their
+    means, so that a curve is of all of it."""
+    spans = [metrics[i : i + every(metrics)] for i in range(0, len(metrics), every(metrics))]
+    names = dict.fromkeys(name for row in metrics for name in row)
+    return {name: [digits(mean_of(name, span)) for span in spans] for name in names}
+
+
+def mean_of(name: str, span: list[dict]) -> float | None:
+    """Of some steps those that have the figure; the step itself is the first one's."""
+    found = [row[name] for row in span if row.get(name) is not None]
+    return found[0] if len(found) == 1 or found and name == "step" else sum(found) / len(found) if found else None
 
 
 def digits(value: float | None) -> float | None:
@@ -175,11 +196,11 @@ def html_table(rows: Iterable[Iterable[str]]) -> str:
 
 def shown_steps(path: Path) -> tuple[list[dict], dict[str, bytes], str]:
     """(index of the steps that fit the page, their packed rows by element id, what is left out in words)."""
-    sizes = [len(member) for _, member, _ in record.members(path)]
+    sizes = [in_page(member, row) for _, member, row in record.members(path)]
     chosen, shrink = fitting(sizes, LIMIT - ROOM), None
     if sizes and len(chosen) < min(len(sizes), 2):
         shrink = shortened
-        sizes = [len(record.pack(shrink(row))) for _, _, row in record.members(path)]
+        sizes = [in_page(record.pack(shrink(row)), row) for _, _, row in record.members(path)]
         chosen = fitting(sizes, LIMIT - ROOM)
     steps, blobs, problems = [], {}, {}
     for place, (_, member, row) in enumerate(record.members(path)):
@@ -194,11 +215,18 @@ def shown_steps(path: Path) -> tuple[list[dict], dict[str, bytes], str]:
     return steps, blobs, left_out
 
 
-def fitting(sizes: list[int], room: int, cost: Callable[[int], float] = lambda size: size * 4 / 3 + 80) -> set[int]:
-    """The largest set of evenly spaced places, first and last among them, whose sizes as base64 fit the room."""
-    for count in range(len(sizes), 0, -1):
+def in_page(member: bytes, row: dict) -> float:
+    """Bytes that a step takes: its packed row as base64 in an element, and its part of the index, which for short
+    responses is a sixth of all. (A new problem's number has as many digits as that of the last step at most.)"""
+    return len(member) * 4 / 3 + 80 + len(json.dumps(index(row, {}))) + 6 * len(row["groups"])
+
+
+def fitting(sizes: list[float], room: int) -> set[int]:
+    """The largest set of evenly spaced places, first and last among them, whose sizes fit the room."""
+    at_most = bisect_right(list(accumulate(sorted(sizes))), room)  # even of the smallest no more fit
+    for count in range(at_most, 0, -1):
         places = {round(i * (len(sizes) - 1) / max(1, count - 1)) for i in range(count)}
-        if sum(cost(sizes[i]) for i in places) <= room:
+        if sum(sizes[i] for i in places) <= room:
             return places
     return set()
 

@@ -49,6 +49,13 @@ def test_seeds_are_gathered_and_what_differs_is_listed(tmp_path):
     assert "0.9" not in elements.of("td")[0][1] and any(text == "90.0" for _, text in elements.of("td"))
 
 
+def test_runs_of_one_seed_are_not_called_seeds(tmp_path):
+    """Nor does a folder that is named twice count twice."""
+    folders = [run(tmp_path / name, [0.1], 0.5, seed=3) for name in ("a", "a-2")]
+    data, _, _ = parts(write_comparison([*folders, tmp_path / "." / "a", run(tmp_path / "b", [0.1], 0.5, lr=0.5)]))
+    assert data["differing"][0] == ["key", "a (2 runs of 1 seed)", "b"]
+
+
 def test_curves_have_the_deviation_of_a_sample(tmp_path):
     """Over the steps that all seeds have; the mean of up to 5 steps, as in a run's own figure."""
     runs = [load(run(tmp_path / "a", [0.0, 1.0, 0.5], 0.5)), load(run(tmp_path / "b", [1.0, 1.0], 0.5, seed=1))]

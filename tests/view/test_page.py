@@ -16,6 +16,8 @@ from view.made import HOSTILE, made_run, response, step_of
 from spark_lib.config import ConfigError
 from spark_lib.view import __main__ as command
 from spark_lib.view import page, read, record, write_page
+from spark_lib.view.compare import write_comparison
+from spark_lib.view.evaluation import write_evaluation
 
 
 class Elements(html.parser.HTMLParser):
@@ -88,6 +90,17 @@ def test_hostile_texts_are_data(tmp_path):
     assert title == f"Run {run.name}"
 
 
+def test_the_committed_pages_are_of_todays_code(tmp_path):
+    """Where this fails: `python -m spark_lib.view runs/<name>` of the kept run, or of a new one, and copy report.html."""
+    committed = sorted((page.PARTS.parents[2] / "docs" / "results").rglob("*.html"))
+    _, _, today = parts(write_page(made_run(tmp_path / "run", [])))
+    assert committed
+    for path in committed:
+        _, _, elements = parts(path)
+        for tag, which in (("script", {"type": None}), ("style", {})):
+            assert elements.of(tag, **which)[0][1] == today.of(tag, **which)[0][1], (path, tag)
+
+
 def test_the_policy_names_the_pages_own_code_and_nothing_else(tmp_path):
     """A policy whose hash is stale would leave a blank page, one that allows more would let model text run."""
     _, _, elements = parts(write_page(made_run(tmp_path / "run", [step_of(0)])))
@@ -122,6 +135,33 @@ def test_a_page_is_never_too_large_and_says_what_it_shows(tmp_path, monkeypatch)
     assert f"shown are {len(shown)} of them" in data["left_out"] and "40 steps" in data["left_out"]
 
 
+def test_the_index_of_many_short_steps_counts(tmp_path, monkeypatch):
+    """Of short responses it is a good part of the page: 20,000 such steps were to come to 22 MB and more."""
+    rows = [step_of(step, count=8, size=8, text="1") for step in range(60)]
+    run = made_run(tmp_path / "run", rows)
+    whole = write_page(run)
+    size, (data, _, elements) = whole.stat().st_size, parts(whole)
+    of_index = len(json.dumps(data["steps"], separators=(",", ":")))
+    rest = size - of_index - sum(len(text) + 80 for _, text in elements.of("script", type="application/gzip"))
+    assert of_index > 0.2 * (size - rest)
+    monkeypatch.setattr(page, "ROOM", rest)
+    for part in (0.3, 0.6, 0.9):
+        monkeypatch.setattr(page, "LIMIT", int(rest + part * (size - rest)))
+        path = write_page(run)
+        assert 0.8 * page.LIMIT < path.stat().st_size <= page.LIMIT
+
+
+def test_a_long_runs_curves_and_sums_are_of_all_steps(tmp_path, monkeypatch):
+    """Every so many steps were shown and only those were added up: half of the tokens of a run of 1,001 steps."""
+    metrics = [{"step": i, "solve/tokens": 10, "solve/reward": i % 2, "sampled_tokens": 10 * i} for i in range(5)]
+    run = made_run(tmp_path / "run", [])
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    monkeypatch.setattr(page, "POINTS", 3)
+    data, _, _ = parts(write_page(run))
+    assert data["tokens"]["solve"] == 50 and data["every"] == 2
+    assert data["curves"]["step"] == [0, 2, 4] and data["curves"]["solve/reward"] == [0.5, 0.5, 0]
+
+
 def test_a_step_that_is_too_large_alone_is_shown_in_part(tmp_path, monkeypatch):
     """One step of a large model may be more than a page: then its responses are cut in the page, and it says so."""
     rng = random.Random(0)
@@ -146,8 +186,8 @@ def test_a_step_that_is_too_large_alone_is_shown_in_part(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sizes, room, places", [
-    ([1] * 5, 10**6, {0, 1, 2, 3, 4}), ([750] * 5, 3300, {0, 2, 4}), ([750] * 5, 2200, {0, 4}),
-    ([750] * 5, 1100, {0}), ([750] * 5, 100, set()), ([], 100, set()),
+    ([1] * 5, 10**6, {0, 1, 2, 3, 4}), ([1080] * 5, 3300, {0, 2, 4}), ([1080] * 5, 2200, {0, 4}),
+    ([1080] * 5, 1100, {0}), ([1080] * 5, 100, set()), ([], 100, set()),
 ])
 def test_fitting(sizes, room, places):
     assert page.fitting(sizes, room) == places
@@ -216,6 +256,22 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, name):
     (run / name).write_bytes(b'{"steps": 1\x00\n')
     with pytest.raises(ConfigError, match=f"{name}: it is damaged"):
         write_page(run)
+
+
+@pytest.mark.parametrize("write", [lambda run: write_page(run), lambda run: write_comparison([run, run])])
+def test_damaged_settings_are_named_in_one_line(tmp_path, write):
+    run = made_run(tmp_path / "run", [])
+    (run / "metrics.jsonl").write_text('{"step": 0, "sampled_tokens": 1}\n')
+    (run / "config.yaml").write_text("lr: [1\n")
+    with pytest.raises(ConfigError, match="config.yaml: not valid YAML"):
+        write(run)
+
+
+def test_a_damaged_evaluation_is_named_in_one_line(tmp_path):
+    (tmp_path / "results.json").write_text("{")
+    (tmp_path / "predictions.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="results.json: it is damaged"):
+        write_evaluation(tmp_path)
 
 
 def test_no_rule_stands_twice_in_the_style():

@@ -35,7 +35,7 @@ function costs(width) {
   const half = width > 760 ? (width - 32) / 2 : width;
   const seconds = Object.entries(data.seconds ?? {}).filter(([name]) => name !== "total");
   const tokens = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`,
-    value: column(`${kind}/tokens`).reduce((sum, [, y]) => sum + y, 0) })).filter((one) => one.value);
+    value: data.tokens[kind] })).filter((one) => one.value);
   return el("div", { class: "pair" },
     seconds.length ? bars(seconds.map(([name, value]) =>
       ({ name, value, text: `${value.toFixed(value < 10 ? 1 : 0)} s` })),
@@ -78,7 +78,7 @@ function overview(host) {
       ? opening("the same as a table", () => figuresTable(data.figures)) : null),
     any(reward) && section("How it learned",
       lines(reward, { ...fraction, ...pick, title: "Reward in training",
-        note: "mean of 5 steps; a click opens the step", width, height: 280 }),
+        note: `mean of ${data.every > 1 ? `${5 * data.every} steps, by ${data.every}` : "5 steps"}; a click opens the step`, width, height: 280 }),
       el("div", { class: "pair" },
         any(said) ? lines(said, { ...fraction, level: 0.5, title: "Bias of the judge",
           note: "share of verdicts; half of the gold is Yes, and A", width: half }) : null,
