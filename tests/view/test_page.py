@@ -91,7 +91,7 @@ def test_hostile_texts_are_data(tmp_path):
 
 
 def test_the_committed_pages_are_of_todays_code(tmp_path):
-    """Where this fails: `python -m spark_lib.view runs/<name>` of the kept run, or of a new one, and copy report.html."""
+    """Where this fails: `python -m spark_lib.view runs/<name>` of the kept run or a new one, then copy report.html."""
     committed = sorted((page.PARTS.parents[2] / "docs" / "results").rglob("*.html"))
     _, _, today = parts(write_page(made_run(tmp_path / "run", [])))
     assert committed
