@@ -116,6 +116,50 @@ def test_interval_leaves_out_what_is_not_there():
     assert 0 <= low <= 0.6 <= high <= 1
 
 
+@pytest.mark.parametrize(("other", "paired"), [
+    ({}, {"solve", "pointwise", "pairwise", "reflection", "tts.1"}),
+    ({"judge_set.json": '[{"prompt": "Is 9 right?"}]'}, {"solve", "tts.1"}),  # as recycle.view makes it
+    ({"config.yaml": "data: gsm8k"}, set()),
+    ({"config.yaml": "data: arithmetic\ntemperature: 0.5\ndata_options: {}"}, {"solve", "pointwise", "pairwise",
+                                                                               "reflection", "tts.1"}),
+])
+def test_by_problem_only_what_was_asked_the_same_problems(study_file, other, paired):
+    """The k-th of two judge sets are two problems: their difference is a problem's luck, which pairing is to take out.
+    Rounds at test time are of the questions themselves, whatever a judge is shown of them."""
+    study, extra = load_study([str(study_file)])
+    marks = {"solve": [1, 0], "pointwise": [1, 1], "pairwise": [0, 1], "reflection": [1, 0], "tts.1": [1, 1]}
+    skills = dict.fromkeys(marks, 0.5) | {"tts": [0.5, 0.5]}
+    for run in planned(study, extra):
+        files = {"config.yaml": "data: arithmetic", "judge_set.json": '[{"prompt": "Is 8 right?"}]'}
+        files |= {f"{when}.json": json.dumps({"skills": skills, "marks": marks}) for when in ("before", "after")}
+        files["summary.json"] = json.dumps({"before": skills, "after": skills})
+        run.folder.mkdir(parents=True)
+        for name, text in (files | (other if run.setting == "policy-only" else {})).items():
+            (run.folder / name).write_text(text)
+    found = results.outcomes(study, planned(study, extra))
+    first, second, before = ([one for one in found if one.setting == name]
+                             for name in ("SPARK", "policy-only", "before"))
+    for name in marks:
+        over = [results.difference(name, f"after.{name}", first, against).over for against in (second, before)]
+        assert over == ["seeds and problems" if name in paired else "seeds", "seeds and problems"]
+
+
+def test_before_training_nothing_was_spent(study_file):
+    """The row "before" once had the memory of the run that came after it."""
+    study, extra = load_study([str(study_file)])
+    run = planned(study, extra)[0]
+    run.folder.mkdir(parents=True)
+    for when in ("before", "after"):
+        (run.folder / f"{when}.json").write_text("{}")
+    spent = {"steps": 9, "sampled_tokens": 9, "seconds": {"train": 9.0}, "memory": {"train": 9}}
+    (run.folder / "summary.json").write_text(json.dumps({"before": {"solve": 0.1}, "after": {"solve": 0.9}} | spent))
+    after, before = results.outcomes(study, [run])
+    places = ["steps", "sampled_tokens", "seconds.train", "memory.train"]
+    assert [results.figure_at(after.results, place) for place in places] == [9, 9, 9, 9]
+    assert [results.figure_at(before.results, place) or 0 for place in places] == [0, 0, 0, 0]
+    assert set(after.results) == set(before.results) == {"before", "after", "evaluations", *spent}
+
+
 def outcome(setting: str, seed: int, solve: list[int], **figures) -> results.Outcome:
     skills = {"solve": sum(solve) / len(solve), "tts": [0.5, 0.6]} | figures
     return results.Outcome(setting, seed, {"after": skills, "sampled_tokens": 100}, {"solve": solve})
