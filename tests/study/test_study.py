@@ -3,10 +3,11 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -50,6 +51,15 @@ def command(*words: object) -> list[str]:
 
 def environment() -> dict:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)}
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> object:
+    """What `what` returns, once that is something, while the process is at work."""
+    deadline = time.time() + seconds
+    while not (found := what()):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    return found
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -242,6 +252,58 @@ def test_only_what_is_missing_is_run_and_a_failure_stops_no_other(study_file, qu
     assert "+0.0" in one and "seeds and problems" in one
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from spark_lib.study import runs
+from spark_lib.study.plan import load_study, planned
+runs.ROOT = Path(sys.argv[1])
+study, extra = load_study(sys.argv[2:])
+runs.carry_out(study, planned(study, extra), pause=0.05)
+"""
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["train.py", "a script of its own"])
+@pytest.mark.parametrize("at", ["folder.mkdir", "skills = "], ids=["before its folder", "before its config"])
+def test_runs_that_outlive_their_study_are_waited_for(study_file, quick_scripts, monkeypatch, at, own):
+    """Killed by SIGKILL, a study leaves its runs at work. The same command once deleted their folders under them, and
+    began them a second time."""
+    script = quick_scripts / "scripts" / "train.py"
+    hold = f"open('begun', 'a').write('x')\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n{at}"
+    script.write_text("import time\n" + script.read_text().replace(at, hold, 1))
+    if own:
+        (quick_scripts / "scripts" / "configs" / "studies").mkdir(parents=True)
+        script = script.rename(quick_scripts / "scripts" / "configs" / "studies" / "judge_apart.py")
+        names = "SPARK: configs/studies/judge_apart.py, policy-only: configs/studies/judge_apart.py"
+        study_file.write_text(study_file.read_text() + f"scripts: {{{names}}}\n")
+    words = [str(study_file), "seeds=[3]", "jobs=2"]
+    first = subprocess.Popen([sys.executable, "-c", KILLED, str(quick_scripts / "scripts"), *words], env=environment())
+    wait_for(lambda: Path("begun").exists() and len(Path("begun").read_text()) == 2, first)
+    first.kill()
+    first.wait()
+    told: list[str] = []
+    monkeypatch.setattr(runs.tqdm, "write", lambda text: [told.append(text), len(told) == 2 and Path("go").touch()])
+    late = threading.Timer(20, Path("go").touch)  # so that a study that does not wait comes to its end
+    late.start()
+    study, extra = load_study(words)
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    late.cancel()
+    assert Path("begun").read_text() == "xx" and set(started(quick_scripts).values()) == {1}
+    assert [text.split(", ")[0] for text in told] == ["waits: SPARK", "waits: policy-only"]  # once each
+
+
+def test_what_a_run_leaves_undone_that_outlived_its_study_is_done(study_file, quick_scripts):
+    """Waiting must not take the other process' word for it: it may fail, or have been told to do less."""
+    study, extra = load_study([str(study_file), "seeds=[3]"])
+    run, _ = planned(study, extra)
+    log = runs.claimed(run)
+    other = subprocess.Popen(["sleep", "1"], stdout=log)
+    log.close()
+    assert runs.claimed(run) is None
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05) and other.poll() == 0
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1}
+
+
 def test_a_setting_waits_for_the_tokens_of_another(study_file, quick_scripts):
     study_file.write_text(study_file.read_text().replace("seeds: [3, 4]", "seeds: [3]") +
                           "same_tokens: {policy-only: SPARK}\n")
@@ -264,24 +326,23 @@ def test_studies_share_the_runs_that_they_have_in_common(study_file, quick_scrip
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_path):
-    """The real thing: two settings, two seeds, one step each; killed in the middle and started again."""
-    first = subprocess.Popen(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), start_new_session=True,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 200
-    while not list(tmp_path.glob("runs/studies/*/summary.json")):
-        assert first.poll() is None and time.time() < deadline
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
+    """The real thing: two settings, two seeds, one step each; killed while two of them are at work, which live on, and
+    started again. The figures are those of a study that nothing disturbed."""
+    words, quiet = command(study_file, "jobs=2"), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    (tmp_path / "undisturbed").mkdir()
+    whole = subprocess.Popen(words, cwd=tmp_path / "undisturbed", env=environment(), **quiet)
+    assert whole.wait(400) == 0
+    first = subprocess.Popen(words, cwd=tmp_path, env=environment(), **quiet)
+    wait_for(lambda: len(list(tmp_path.glob("runs/studies/*.log"))) == 2, first)  # they take as long to begin as we do
+    first.kill()  # it alone
     first.wait()
-    done = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
-                          text=True, timeout=400)
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
+    assert "another process is at work on it" in done.stdout
     report = (tmp_path / "runs/study-judging/report.md").read_text()
     assert "| SPARK against policy-only | solve |" in report and "| policy-only |" in report
     assert (tmp_path / "runs/study-judging/report.png").read_bytes().startswith(b"\x89PNG")
-    again = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
-                           text=True, timeout=100)
-    assert again.returncode == 0 and (tmp_path / "runs/study-judging/report.md").read_text() == report
+    assert (tmp_path / "undisturbed/runs/study-judging/report.md").read_text() == report
 
 
 @pytest.mark.parametrize("file", sorted((REPO / "configs" / "studies").glob("*.yaml")), ids=lambda file: file.stem)
@@ -311,7 +372,7 @@ def test_equal_seconds_and_scripts_of_a_setting_s_own(study_file):
     apart.folder.mkdir(parents=True)
     (apart.folder / "config.yaml").touch()  # stopped in the middle: begun again, as it cannot go on
     ((script, *words),) = runs.missing(load_study([str(study_file)])[0], apart)
-    assert script == apart.script and words[1:] == list(apart.words) and not apart.folder.exists()
+    assert script == apart.script and words[1:] == list(apart.words) and not runs.goes_on(apart)
 
 
 @pytest.mark.parametrize(("line", "message"), [
