@@ -324,6 +324,47 @@ def test_studies_share_the_runs_that_they_have_in_common(study_file, quick_scrip
                                       "quickstart-judge_loss-sft-3": 1}
 
 
+def test_a_run_is_found_again_whatever_a_setting_calls_it(study_file, quick_scripts):
+    """judge_share: 0.4 is what the budget says already: the digest was the same, and yet the run was made twice. What
+    is another run, or of another seed or config file, is not taken for it."""
+    study, extra = load_study([str(study_file), "seeds=[3]"])
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    other = study_file.with_name("other.yaml")
+    other.write_text(study_file.read_text().replace("SPARK: {}", "said: {judge_share: 0.4}")
+                     .replace("policy-only: {recycle.kinds: []}", "less: {judge_share: 0.3}")
+                     .replace("SPARK", "said").replace("policy-only", "less"))
+    said, of_4, less, _ = planned(*load_study([str(other)]))
+    assert said.folder == planned(study, extra)[0].folder and said.words[-1] == f"run_name=studies/{said.folder.name}"
+    assert not of_4.folder.exists() and "judge_share-0-4" in of_4.folder.name and not less.folder.exists()
+    study, extra = load_study([str(other), "seeds=[3]"])
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1,
+                                      "quickstart-judge_share-0-3-3": 1}
+    copy = study_file.with_name("quick.yaml")
+    copy.write_text((REPO / "configs" / "quickstart.yaml").read_text())
+    other.write_text(other.read_text().replace(str(REPO / "configs" / "quickstart.yaml"), str(copy)))
+    assert {run.folder.name.split("-")[0] for run in planned(*load_study([str(other)]))} == {"quick"}
+
+
+def test_a_run_goes_on_under_its_own_name_where_it_was_made_twice(study_file):
+    """Folders of both names are there from before: none may change its run between two calls."""
+    own = planned(*load_study([str(study_file)]))[0].folder
+    for label in ("a", "z"):
+        Path(str(own).replace("as-it-is", label)).mkdir(parents=True)
+    assert planned(*load_study([str(study_file)]))[0].folder.name == own.name.replace("as-it-is", "a")
+    own.mkdir()
+    assert planned(*load_study([str(study_file)]))[0].folder == own
+
+
+def test_a_run_that_waits_is_the_same_one_whatever_the_other_is_called(study_file):
+    study_file.write_text(study_file.read_text() + "same_tokens: {policy-only: SPARK}\n")
+    spark, *_, waits = planned(*load_study([str(study_file), "seeds=[3]"]))
+    other = Path(str(spark.folder).replace("as-it-is", "other"))
+    other.mkdir(parents=True)
+    now = planned(*load_study([str(study_file), "seeds=[3]"]))[-1]
+    assert (now.folder, now.after) == (waits.folder, other) and waits.after == spark.folder
+
+
 @pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_path):
     """The real thing: two settings, two seeds, one step each; killed while two of them are at work, which live on, and
