@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy
@@ -121,9 +123,47 @@ def test_interval_counts_what_differs_between_seeds():
 
 
 def test_interval_leaves_out_what_is_not_there():
-    marks = numpy.array([[1.0, 0.0, numpy.nan], [1.0, 0.0, 1.0]])
-    low, high = results.interval(marks)
-    assert 0 <= low <= 0.6 <= high <= 1
+    """Against all draws there are: 2 seeds of 2, 3 problems of 3. A mark that is not there counts neither as 0 nor in
+    what is divided by, and a draw of none but such marks not at all."""
+    marks = [[0.1, 0.25, numpy.nan], [0.4, 1.0, 1.0]]
+    means = []
+    for seeds in product(range(2), repeat=2):
+        for problems in product(range(3), repeat=3):
+            drawn = [marks[i][j] for i in seeds for j in problems if not numpy.isnan(marks[i][j])]
+            means += [sum(drawn) / len(drawn)] if drawn else []
+    means.sort()
+    assert len(means) == 107
+    ends = means[int(0.025 * 107)], means[int(0.975 * 107)]
+    assert results.interval(numpy.array(marks)) == pytest.approx(ends)
+
+
+def test_interval_draws_seeds_and_problems_crosswise():
+    """The interval in use, 3 seeds and many problems, by plain loops: a problem that is drawn is so in every seed."""
+    generator = numpy.random.default_rng(3)
+    of_seeds, of_problems = numpy.array([[-0.2], [0.0], [0.3]]), generator.normal(0, 0.4, 20)
+    marks = (of_seeds + of_problems + generator.normal(0, 0.2, (3, 20))).tolist()
+    draw, means = random.Random(4), []
+    for _ in range(20_000):
+        problems = [draw.randrange(20) for _ in range(20)]
+        rows = [marks[draw.randrange(3)] for _ in range(3)]
+        means.append(sum(row[j] for row in rows for j in problems) / 60)
+    means.sort()
+    assert results.interval(numpy.array(marks)) == pytest.approx((means[500], means[19_500]), abs=0.01)
+
+
+def test_a_skill_that_is_no_mean_of_its_marks_keeps_its_own_mean():
+    """Balanced accuracy: the marks say how far it is uncertain, not where it lies."""
+
+    def judging(setting: str, skill: float, marks: list[float]) -> results.Outcome:
+        return results.Outcome(setting, 1, {"after": {"pointwise": skill}}, {"pointwise": marks})
+
+    alike = results.difference("judging", "after.pointwise", [judging("a", 0.9, [1, 1, 1])],
+                               [judging("b", 0.6, [0, 0, 0])])
+    assert (alike.mean, alike.low, alike.high) == pytest.approx((0.3, 0.3, 0.3))
+    first, second = [1, 1, 1, 0, 1, 1], [1, 0, 1, 1, 0, 0]
+    other = results.difference("judging", "after.pointwise", [judging("a", 0.9, first)], [judging("b", 0.6, second)])
+    low, high = results.interval(numpy.array([first]) - numpy.array([second]))  # about 1/3
+    assert (other.low, other.high) == pytest.approx((low - 1 / 3 + 0.3, high - 1 / 3 + 0.3)) and low < 1 / 3 < high
 
 
 @pytest.mark.parametrize(("other", "paired"), [
