@@ -4,6 +4,7 @@ Nothing here needs a network or a checkpoint.
 """
 
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -66,6 +67,15 @@ def place(tmp_path, monkeypatch) -> Path:
     """An empty folder that the test is in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def needs(*modules: str, listed: str) -> None:
+    """Skip the test where these are not installed; where CI is set they have to be, or nobody would run it. listed: the
+    file that names them."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        told = f"needs {', '.join(missing)}: pip install -r {listed}"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
 
 
 def run_here(main: Callable[[list[str]], None], folder: Path, *words: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from spark_lib import report
 from spark_lib.config import Config, leaves
 from spark_lib.evaluation.settings import Evaluation
+from spark_lib.resuming import MAY_CHANGE
 
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted(REPO.glob("docs/**/*.md"))]
@@ -120,11 +121,44 @@ def test_pairs_may_want_for_a_wrong_candidate_though_all_had_a_box():
     assert len(report.warnings(metrics, both)) == 1 and not report.warnings(metrics, pairs)
 
 
-@pytest.mark.parametrize("name", ["nothing-is-learned", "glossary", "variants"])
-def test_keys_are_keys(name):
+def commands(text: str) -> list[str]:
+    """Every command line of a page and every piece of code in its text, each on one line however it is split."""
+    lines = re.findall(r"^ *python (?:.*\\\n)*.*$", text, re.MULTILINE)
+    rest = re.sub(r"^```.*?^```|^ *python .*?$", "", text, flags=re.MULTILINE | re.DOTALL)
+    pieces = [piece for paragraph in re.split(r"\n\s*\n", rest) for piece in re.findall(r"`([^`]+)`", paragraph)]
+    return [" ".join(line.replace("\\\n", " ").split("  #")[0].split()) for line in [*lines, *pieces]]
+
+
+def keys_of(command: str) -> list[str]:
+    """What stands before a = in it, at the start of a word."""
+    return re.findall(r"""(?:^|[\s"'])([a-z_.]+)=(?!=)""", command)
+
+
+def test_commands_are_read():
+    text = ("    python train.py lr=1 \\\n        seed=2   # not=this\n\n"
+            "Say `python train.py\nresume=runs/a` or `x = 1`.\n")
+    assert commands(text) == ["python train.py lr=1 seed=2", "python train.py resume=runs/a", "x = 1"]
+    assert [keys_of(command) for command in commands(text)] == [["lr", "seed"], ["resume"], []]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in (
+    "nothing-is-learned", "glossary", "variants", "models", "data", "reliability", "scale", "method", "metrics",
+    "results/smollm2/tries", "results/README"))])
+def test_keys_are_keys(page):
     """A key that was renamed lives on in the pages: whatever stands before a = in code there is a key, or in a list."""
     known = set(leaves(Config)) | set(leaves(Evaluation)) | {"only", "jobs", "lora", "tokenize"}
-    text = (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^    (python .*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
-    used = {key for command in commands for key in re.findall(r"""(?:^|[\s"'])([a-z_.]+)=(?!=)""", command)}
+    used = {key for command in commands((REPO / page).read_text(encoding="utf-8")) for key in keys_of(command)}
     assert used and used <= known, used - known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_no_page_goes_on_with_a_run_in_a_way_that_is_refused(page):
+    """Whoever was told to merge with eval.limit=0 was told by train.py that this would be another run."""
+    going_on = [keys_of(command) for command in commands(page.read_text(encoding="utf-8")) if "resume=" in command]
+    assert not {key for keys in going_on for key in keys} - MAY_CHANGE - {"resume"}
+
+
+def test_ways_to_go_on_are_found():
+    """Guards the test above, which else would pass over nothing."""
+    found = [page.name for page in PAGES for one in commands(page.read_text(encoding="utf-8")) if "resume=" in one]
+    assert {"README.md", "models.md", "glossary.md"} <= set(found)

@@ -6,24 +6,26 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from conftest import needs
 
 REPO = Path(__file__).parents[1]
 ALGORITHM = ("problem", "prompts", "rollout", "verify", "rewards", "recycle", "loss", "reflect")
 GROUND = ("problem", "loss", "prompts", "config", "seeds")
-MODULES = {
-    ".".join(path.relative_to(REPO).with_suffix("").parts): path
+MODULES = {  # a package is its __init__.py, under its folder's name
+    ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path
     for path in [REPO / "train.py", REPO / "evaluate.py", *sorted(REPO.glob("spark_lib/**/*.py"))]
-    if path.name != "__init__.py"
 }
 
 
 def imports_of(source: str) -> set[str]:
-    """The modules of ours that a source text imports anywhere, also inside functions and for typing only."""
+    """The modules of ours that a source text imports anywhere, also inside functions and for typing only. What is said
+    counts: a module of a package brings the package with it, but need not know what else is in there."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an import that is relative would be overlooked here"
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else node.module for name in whole}
     return found & set(MODULES)
@@ -43,9 +45,9 @@ def floor(name: str, above: tuple[str, ...] = ()) -> int:
 
 
 def wing(name: str) -> str | None:
-    """The folder inside spark_lib that a module stands in."""
+    """The folder inside spark_lib that a module stands in, or that a package is."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 2 else None
+    return parts[1] if len(parts) > 2 or MODULES[name].name == "__init__.py" and len(parts) > 1 else None
 
 
 def test_imports_are_read():
@@ -54,6 +56,10 @@ def test_imports_are_read():
     assert "spark_lib.model.vision" in IMPORTS["spark_lib.rollout"]
     assert imports_of("def f():\n    from spark_lib import seeds\n    import spark_lib.run") == {
         "spark_lib.seeds", "spark_lib.run"}
+    assert "spark_lib.view" in IMPORTS["evaluate"]  # a name that a package's __init__ has is an import of the package
+    assert imports_of("from spark_lib.view import write_page, rows") == {"spark_lib.view", "spark_lib.view.rows"}
+    assert [wing(name) for name in ("spark_lib", "spark_lib.loss", "spark_lib.view", "spark_lib.view.rows")] == [
+        None, None, "view", "view"]
 
 
 def test_no_circle_and_few_floors():
@@ -98,6 +104,19 @@ def test_no_file_is_too_long(name: str):
 @pytest.mark.parametrize("path", sorted(REPO.glob("tests/**/*.py")), ids=lambda path: path.name)
 def test_no_test_file_is_too_long(path: Path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_what_is_not_installed_is_no_excuse_in_ci(monkeypatch, ci, outcome):
+    """Where .ci/run has lost a requirements file, the notebooks and the peers were skipped and all was green."""
+    monkeypatch.setenv("CI", ci)
+    needs("pytest", listed="requirements.txt")
+    with pytest.raises(outcome, match="needs no_such_module: pip install -r x.txt"):
+        needs("pytest", "no_such_module", listed="x.txt")
+    skipping = "importor" + "skip"
+    assert not [path.name for path in REPO.glob("tests/**/*.py") if skipping in path.read_text(encoding="utf-8")]
+    script = (REPO / ".ci" / "run").read_text(encoding="utf-8")
+    assert all(f"-r {file}" in script for file in ("tests/perf/requirements.txt", "docs/lessons/requirements.txt"))
 
 
 def test_the_browser_tests_are_not_skipped_in_ci():

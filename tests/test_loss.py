@@ -1,6 +1,7 @@
 """The loss, against straightforward references: NumPy and sums by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from spark_lib.loss import (
     rows_of_demonstrations,
     rows_of_groups,
     token_weights,
+    verdict_scales,
 )
 from spark_lib.model.packing import pack
 
@@ -91,6 +93,50 @@ def test_kinds_are_weighted_and_a_weight_of_zero_drops_them(graded):
     groups = [graded(kind, [1, 0], [1, 1]) for kind in kinds]
     rows = rows_of_groups(groups, Config(weights=Weights(solve=0.0, pointwise=2.0, pairwise=3.0, reflect=0.5)))
     assert [row.weights for row in rows] == [pytest.approx([w / 8] * 2) for w in (2.0, 3.0, 0.5)]
+
+
+@pytest.fixture
+def judged(arithmetic_problem, rollout):
+    """judged("pointwise", "No", 3) -> three groups of a right and a wrong verdict where "No" is right."""
+
+    def build(kind: str, answer: str, count: int) -> list[list]:
+        problem = replace(arithmetic_problem(kind=kind), answer=answer)
+        return [[rollout(problem=problem, reward=r, response_ids=[9]) for r in (1, 0)] for _ in range(count)]
+
+    return build
+
+
+@pytest.mark.parametrize(("counts", "scales"), [
+    # 1 / sqrt(n): 0.5774 and 1, whose mean over the four problems is 0.6830
+    ({("pointwise", "No"): 3, ("pointwise", "Yes"): 1},
+     {("pointwise", "No"): 0.8453, ("pointwise", "Yes"): 1.4641}),
+    # 1/2 and 1/3, mean over the 13 problems 5/13; and A as often as B
+    ({("pointwise", "Yes"): 4, ("pointwise", "No"): 9, ("pairwise", "A"): 2, ("pairwise", "B"): 2},
+     {("pointwise", "Yes"): 1.3, ("pointwise", "No"): 13 / 15, ("pairwise", "A"): 1.0, ("pairwise", "B"): 1.0}),
+    ({("pairwise", "B"): 5, ("solve", "102"): 2, ("reflect", "102"): 1}, {("pairwise", "B"): 1.0}),
+    ({}, {}),
+])
+def test_verdict_scales_by_hand(judged, counts, scales):
+    """RL Tango: each verdict weighs by the root of how often it is right, and judging as a whole what it did."""
+    groups = [group for (kind, answer), count in counts.items() for group in judged(kind, answer, count)]
+    found = verdict_scales(groups)
+    assert found == pytest.approx(scales, abs=1e-4)
+    for kind in {kind for kind, _ in scales}:
+        number = {answer: count for (of, answer), count in counts.items() if of == kind}
+        assert sum(n * found[kind, answer] for answer, n in number.items()) == pytest.approx(sum(number.values()))
+
+
+@pytest.mark.parametrize(("balanced", "expected"), [(True, [0.8453, 0.8453, 1.4641]), (False, [1.0, 1.0, 1.0])])
+def test_verdicts_are_balanced_where_that_is_wished(judged, balanced, expected):
+    """Through the rows that are learned from: the rarer verdict weighs more, on top of the weight of its kind, solving
+    what it did; a group that teaches nothing is counted all the same."""
+    groups = [*judged("pointwise", "No", 3), *judged("pointwise", "Yes", 1), *judged("solve", "102", 1)]
+    for r in groups[0]:
+        r.reward = 1.0
+    config = Config(balance_verdicts=balanced, loss="dapo", weights=Weights(solve=1.0, pointwise=2.0))
+    *judging, solving = rows_of_groups(groups, config)
+    assert [row.weights for row in judging] == [pytest.approx([2 * scale / 10] * 2, abs=1e-5) for scale in expected]
+    assert solving.weights == pytest.approx([0.1, 0.1])
 
 
 def test_no_demonstrations_leave_no_rows():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs
 
 PERF = Path(__file__).parent / "perf"
 SMALL = ["--problems", "2", "--group", "4", "--max-new-tokens", "8", "--rounds", "1"]
@@ -18,7 +19,7 @@ def run(*words: str) -> subprocess.CompletedProcess:
 
 def test_a_step_is_the_step_of_trl(tmp_path):
     """Guards both: the kit's loss and gradient are those of TRL on identical input, and the ratio is of equal work."""
-    pytest.importorskip("trl")
+    needs("trl", listed="tests/perf/requirements.txt")
     done = run("step.py", "--peer", "trl", *SMALL, "--out", str(tmp_path / "step.json"))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "step.json").read_text())
@@ -29,7 +30,7 @@ def test_a_step_is_the_step_of_trl(tmp_path):
 
 def test_no_ratio_of_unequal_losses(tmp_path):
     """Guards a comparison that goes on although the sides compute different things."""
-    pytest.importorskip("trl")
+    needs("trl", listed="tests/perf/requirements.txt")
     stricter = tmp_path / "stricter.py"
     stricter.write_text(f"import sys\nsys.path.insert(0, {str(PERF)!r})\nimport step\n"
                         "step.AGREE = dict.fromkeys(step.AGREE, 0.0)\nsys.exit(step.main())\n")
@@ -45,7 +46,7 @@ def test_no_ratio_of_unequal_losses(tmp_path):
 def test_the_other_scripts_run(words):
     """Guards scripts for machines that CI does not have: they must not fail when the GPU is there at last."""
     if words[0] != "memory.py":
-        pytest.importorskip("trl")
+        needs("trl", listed="tests/perf/requirements.txt")
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "|---|" in done.stdout

@@ -21,6 +21,7 @@ A run is named after what it is (its keys and its seed), not after the study: on
 also where another study made it.
 """
 
+import glob
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -164,6 +165,7 @@ def planned(study: Study, extra: list[str]) -> list[Planned]:
             equal = "seconds" if name in study.same_seconds else "tokens" if first else ""
             script = study.scripts.get(name, "train.py")
             folder = folder_of(study, keys, extra, seed, (after, equal) if after else (), study.scripts.get(name))
+            folder, after = found(study, folder), after and found(study, after)
             words = [*words_of(study.budget), *words_of(keys or {}), *extra, f"seed={seed}",
                      f"run_name={folder.relative_to('runs')}"]
             runs.append(Planned(name, seed, folder, tuple(words), after, equal, script))
@@ -181,6 +183,14 @@ def folder_of(study: Study, keys: dict | None, extra: list[str], seed: int, *als
     digest = hashlib.sha256(repr((sorted(differs.items()), [one for one in also if one])).encode()).hexdigest()[:8]
     label = slug(" ".join(words_of(keys or {})))[:60] or "as-it-is"
     return Path("runs") / "studies" / f"{Path(study.config).stem}-{label}-{digest}-{seed}"
+
+
+def found(study: Study, folder: Path) -> Path:
+    """The folder, or where it is not there another one of the same digest, which is the same run under other keys: as
+    where a setting says what is the default."""
+    same = "-".join(folder.name.split("-")[-2:])
+    there = sorted(folder.parent.glob(f"{glob.escape(Path(study.config).stem)}-*-{same}"))
+    return folder if folder in there or not there else there[0]
 
 
 def evaluation_name(study: Study, name: str) -> str:

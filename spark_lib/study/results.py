@@ -4,28 +4,36 @@ A run's results are one tree: before and after (skills, see evaluation/skills.py
 phase, and under `evaluations` every results.json by its name. A column names a place in it: after.tts.2.
 """
 
+import hashlib
 import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
+from omegaconf import OmegaConf
 from scipy import stats
 
 from spark_lib.config import ConfigError
 from spark_lib.study.plan import Planned, Study, evaluation_name
 
 WHOLE = ("steps", "sampled_tokens", "seconds", "memory")  # figures that are no fractions
+JUDGED = ("pointwise", "pairwise", "reflection")  # skills whose problems are the run's own judge set
+QUESTIONS = ("data", "data_options", "fields", "eval.split", "eval.limit")  # keys that say what is held out
 
 
 @dataclass
 class Outcome:
-    """One run's results, and the marks by problem behind its skills (name -> one number per held-out problem)."""
+    """One run's results, and the marks by problem behind its skills (name -> one number per held-out problem).
+    questions, judge_set: what it was asked; only the marks of runs with the same can be paired by problem."""
 
     setting: str
     seed: int
     results: dict
     marks: dict[str, list[float | None]]
+    questions: str = ""
+    judge_set: str = ""
 
 
 def outcomes(study: Study, runs: list[Planned]) -> list[Outcome]:
@@ -43,12 +51,33 @@ def outcomes(study: Study, runs: list[Planned]) -> list[Outcome]:
         results["evaluations"] = evaluations
         marks = {when: json.loads((run.folder / f"{when}.json").read_text(encoding="utf-8")).get("marks", {})
                  for when in ("before", "after")}
-        found.append(Outcome(run.setting, run.seed, results, marks["after"]))
+        asked = questions_of(run.folder), judge_set_of(run.folder)
+        found.append(Outcome(run.setting, run.seed, results, marks["after"], *asked))
         if run.setting == next(iter(study.settings)):  # the same for every setting: shown once
             start = results | {"after": results["before"], "evaluations": {}, "steps": 0, "sampled_tokens": 0,
-                               "seconds": {}}
-            found.append(Outcome("before", run.seed, start, marks["before"]))
+                               "seconds": {}, "memory": {}}
+            found.append(Outcome("before", run.seed, start, marks["before"], *asked))
     return found
+
+
+def questions_of(folder: Path) -> str:
+    """What a run's config says of its held-out problems; read as it stands, as an old run may lack keys or have some
+    that are gone."""
+    file = folder / "config.yaml"
+    config = OmegaConf.load(file) if file.exists() else OmegaConf.create()
+    return repr({key: value for key in QUESTIONS if (value := OmegaConf.select(config, key))})
+
+
+def judge_set_of(folder: Path) -> str:
+    """A digest of a run's judge problems; "" where they were not kept."""
+    file = folder / "judge_set.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+
+
+def same_problems(first: Outcome, second: Outcome, skill: str) -> bool:
+    """Whether both were asked the same. Keys such as recycle.view, temperature or max_new_tokens make another judge
+    set of the same questions, whose k-th problem has nothing to do with the other's."""
+    return first.questions == second.questions and (skill not in JUDGED or first.judge_set == second.judge_set)
 
 
 def figure_at(results: dict, place: str) -> float | None:
@@ -132,7 +161,8 @@ def difference(column: str, place: str, first: list[Outcome], second: list[Outco
     mean = statistics.mean(by_seed.values())
     name = place.removeprefix("after.")
     marks = [(a.marks.get(name), b.marks.get(name)) for a, b, _ in kept]
-    if place.startswith("after.") and all(x and y and len(x) == len(y) for x, y in marks):
+    same = all(same_problems(a, b, name) for a, b, _ in kept)
+    if place.startswith("after.") and same and all(x and y and len(x) == len(y) for x, y in marks):
         longest = max(len(x) for x, _ in marks)  # a seed's judge set may be a little smaller
         differences = numpy.full((len(marks), longest), numpy.nan)
         for row, (x, y) in zip(differences, marks):

@@ -1,4 +1,10 @@
-"""Running a study: what is missing, `jobs` runs at a time; what is there is not done again, what was killed goes on."""
+"""Running a study: what is missing, `jobs` runs at a time; what is there is not done again, what was killed goes on.
+
+Whoever runs a study may be killed while its runs live on, and two studies may share a run. A run's log is therefore
+locked from before its process starts until it has ended: the process inherits the lock with its output, so that it
+holds also where the study is gone. The lock in the run's folder (resuming.claim) would come too late, once the model is
+loaded, and an evaluation has none.
+"""
 
 import json
 import os
@@ -9,6 +15,7 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from tqdm.auto import tqdm
 
@@ -16,22 +23,46 @@ from spark_lib.clock import TRAINING
 from spark_lib.config import load_config
 from spark_lib.study.plan import ROOT, Planned, Study, evaluation_name
 
+try:
+    import fcntl
+except ImportError:  # Windows: there a study must not be run twice at once
+    fcntl = None
+
 
 def missing(study: Study, run: Planned) -> list[list[str]]:
     """The commands that are still to do for one run, in their order: training, then its evaluations."""
     commands = []
     if not (run.folder / "summary.json").exists():
-        if run.script == "train.py" and (run.folder / "config.yaml").exists():
-            words = [f"resume={run.folder}"]
-        else:  # killed before it had written a thing, or by a script of its own, which may know no way to go on
-            shutil.rmtree(run.folder, ignore_errors=True)
-            words = [study.config, *run.words]
+        words = [f"resume={run.folder}"] if goes_on(run) else [study.config, *run.words]
         commands.append([run.script, *words, *equal_to(run)])
     for name, words in study.evaluate.items():
         own = evaluation_name(study, name)
         if not (run.folder / f"eval-{own}" / "results.json").exists():
             commands.append(["evaluate.py", str(run.folder), *words.split(), f"name={own}"])
     return commands
+
+
+def goes_on(run: Planned) -> bool:
+    """Whether there is something to go on with: not where a run was killed before it had written a thing, nor where a
+    script of its own makes it, which may know no way to go on."""
+    return run.script == "train.py" and (run.folder / "config.yaml").exists()
+
+
+def claimed(run: Planned) -> TextIO | None:
+    """The run's log, open to be added to and locked; None while another process is at work on the run. The lock holds
+    as long as anyone has the log open, as a process has whose output goes there."""
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    log = open(f"{run.folder}.log", "a", encoding="utf-8")
+    if not fcntl:
+        return log
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.close()
+        return None
+    except OSError as error:  # a file system without locks
+        tqdm.write(f"{log.name} cannot be locked ({error}): do not run its study twice at once")
+    return log
 
 
 def equal_to(run: Planned) -> list[str]:
@@ -69,23 +100,41 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
     """Do what is missing of all runs. Returns those that failed, with the last line that each one said: a run that
     fails does not stop the others. What a run says is kept in <folder>.log beside its folder."""
     waiting, failed = list(runs), {}
-    busy: dict[Planned, tuple[subprocess.Popen, list[list[str]]]] = {}
+    busy: dict[Planned, tuple[subprocess.Popen, list[list[str]], TextIO]] = {}
+    elsewhere: set[Planned] = set()  # waiting for the end of a process that is not ours
     threads = max(1, (os.cpu_count() or 1) // study.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
 
-    def start(run: Planned, commands: list[list[str]]) -> None:
-        run.folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{run.folder}.log", "a", encoding="utf-8") as log:
-            process = subprocess.Popen([sys.executable, str(ROOT / commands[0][0]), *commands[0][1:]], stdout=log,
-                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-                                       start_new_session=True)  # Ctrl-C reaches it through us alone, and once
-        busy[run] = (process, commands[1:])
+    def start(run: Planned, commands: list[list[str]], log: TextIO) -> None:
+        process = subprocess.Popen([sys.executable, str(ROOT / commands[0][0]), *commands[0][1:]], stdout=log,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                                   start_new_session=True)  # Ctrl-C reaches it through us alone, and once
+        busy[run] = (process, commands[1:], log)
+
+    def take_up(run: Planned) -> bool:
+        """Begin what is missing of a run, or leave it waiting where another process is at work on it. Returns whether
+        it takes one of the `jobs` places."""
+        if missing(study, run):
+            if not (log := claimed(run)):
+                if run not in elsewhere:
+                    tqdm.write(f"waits: {run.setting}, seed {run.seed}: another process is at work on it")
+                elsewhere.add(run)
+                return True
+            if commands := missing(study, run):  # asked again, as the other one may have ended just now
+                if not (run.folder / "summary.json").exists() and not goes_on(run):
+                    shutil.rmtree(run.folder, ignore_errors=True)
+                start(run, commands, log)
+            else:
+                log.close()
+        waiting.remove(run)
+        elsewhere.discard(run)
+        return run in busy
 
     shape = "{desc} |{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]{postfix}"
     with tqdm(total=len(runs), desc=study.name, bar_format=shape, disable=not sys.stderr.isatty()) as bar:
         try:
             while waiting or busy:
-                for run, (process, rest) in list(busy.items()):
+                for run, (process, rest, log) in list(busy.items()):
                     if process.poll() is None:
                         continue
                     del busy[run]
@@ -93,25 +142,28 @@ def carry_out(study: Study, runs: list[Planned], pause: float = 0.5) -> dict[Pla
                         failed[run] = last_line(Path(f"{run.folder}.log"))
                         tqdm.write(f"failed: {run.setting}, seed {run.seed}: {failed[run]}")
                     elif rest:
-                        start(run, rest)
+                        start(run, rest, log)
+                        continue
+                    log.close()
                 for run in [run for run in waiting if run.after and any(run.after == f.folder for f in failed)]:
                     waiting.remove(run)
                     failed[run] = f"needs {run.after}, which failed"
                 ready = [run for run in waiting if not run.after or (run.after / "summary.json").exists()]
-                for run in ready[: study.jobs - len(busy)]:
-                    waiting.remove(run)
-                    if commands := missing(study, run):
-                        start(run, commands)
+                places = study.jobs - len(busy)
+                for run in ready:
+                    if places > 0 and take_up(run):
+                        places -= 1
                 bar.n = sum(part_done(run) for run in runs)
                 bar.set_postfix_str(", ".join(f"{run.setting} {run.seed}" for run in busy)[:60])
                 bar.refresh()
-                if busy:
+                if busy or elsewhere:
                     time.sleep(pause)
         finally:  # a signal: the runs write their checkpoints and end, so that none goes on behind its study's back
-            for process, _ in busy.values():
+            for process, _, _ in busy.values():
                 process.send_signal(signal.SIGTERM)
-            for process, _ in busy.values():
+            for process, _, log in busy.values():
                 process.wait()
+                log.close()
     return failed
 
 

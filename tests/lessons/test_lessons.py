@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import needs
 
 REPO = Path(__file__).parents[2]
 FOLDER = REPO / "docs" / "lessons"
@@ -139,8 +140,7 @@ def test_its_exercises_know_right_from_wrong(name: str, copy, monkeypatch):
 @every
 def test_it_runs_as_a_notebook(name: str, copy, monkeypatch):
     """By docs/lessons/build.py, which raises where a cell does; figures are drawn in the page."""
-    pytest.importorskip("jupytext", reason="pip install -r docs/lessons/requirements.txt")
-    pytest.importorskip("nbclient")
+    needs("jupytext", "nbclient", "ipykernel", listed="docs/lessons/requirements.txt")
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: tests run side by side
     notebook = importlib.import_module("build").build(copy / f"{name}.py")

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -128,16 +127,3 @@ def test_verdicts_and_partial_rewards_are_not_touched(rollout, arithmetic_proble
     partial = rollout("112", reward=0.5)
     (marked,) = labels.with_noise([[verdict, partial]], Noise(1.0, 1.0), 0, (0, "judge"))
     assert [r.reward for r in marked] == [1.0, 0.5]
-
-
-def test_verdict_scales_by_hand():
-    """RL Tango: three problems whose answer is No and one Yes weigh as sqrt(3) to 1 in all, and together as four."""
-    from spark_lib.loss import verdict_scales
-
-    def asked(kind: str, answer: str) -> list:
-        return [SimpleNamespace(problem=SimpleNamespace(kind=kind, answer=answer))]
-
-    scales = verdict_scales([*[asked("pointwise", "No")] * 3, asked("pointwise", "Yes"), asked("solve", "102")])
-    assert set(scales) == {("pointwise", "No"), ("pointwise", "Yes")}
-    no, yes = scales["pointwise", "No"], scales["pointwise", "Yes"]
-    assert 3 * no + yes == pytest.approx(4) and yes / no == pytest.approx(3**0.5)

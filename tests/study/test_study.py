@@ -2,11 +2,14 @@
 
 import json
 import os
+import random
 import re
-import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy
@@ -50,6 +53,15 @@ def command(*words: object) -> list[str]:
 
 def environment() -> dict:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)}
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> object:
+    """What `what` returns, once that is something, while the process is at work."""
+    deadline = time.time() + seconds
+    while not (found := what()):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    return found
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -111,9 +123,91 @@ def test_interval_counts_what_differs_between_seeds():
 
 
 def test_interval_leaves_out_what_is_not_there():
-    marks = numpy.array([[1.0, 0.0, numpy.nan], [1.0, 0.0, 1.0]])
-    low, high = results.interval(marks)
-    assert 0 <= low <= 0.6 <= high <= 1
+    """Against all draws there are: 2 seeds of 2, 3 problems of 3. A mark that is not there counts neither as 0 nor in
+    what is divided by, and a draw of none but such marks not at all."""
+    marks = [[0.1, 0.25, numpy.nan], [0.4, 1.0, 1.0]]
+    means = []
+    for seeds in product(range(2), repeat=2):
+        for problems in product(range(3), repeat=3):
+            drawn = [marks[i][j] for i in seeds for j in problems if not numpy.isnan(marks[i][j])]
+            means += [sum(drawn) / len(drawn)] if drawn else []
+    means.sort()
+    assert len(means) == 107
+    ends = means[int(0.025 * 107)], means[int(0.975 * 107)]
+    assert results.interval(numpy.array(marks)) == pytest.approx(ends)
+
+
+def test_interval_draws_seeds_and_problems_crosswise():
+    """The interval in use, 3 seeds and many problems, by plain loops: a problem that is drawn is so in every seed."""
+    generator = numpy.random.default_rng(3)
+    of_seeds, of_problems = numpy.array([[-0.2], [0.0], [0.3]]), generator.normal(0, 0.4, 20)
+    marks = (of_seeds + of_problems + generator.normal(0, 0.2, (3, 20))).tolist()
+    draw, means = random.Random(4), []
+    for _ in range(20_000):
+        problems = [draw.randrange(20) for _ in range(20)]
+        rows = [marks[draw.randrange(3)] for _ in range(3)]
+        means.append(sum(row[j] for row in rows for j in problems) / 60)
+    means.sort()
+    assert results.interval(numpy.array(marks)) == pytest.approx((means[500], means[19_500]), abs=0.01)
+
+
+def test_a_skill_that_is_no_mean_of_its_marks_keeps_its_own_mean():
+    """Balanced accuracy: the marks say how far it is uncertain, not where it lies."""
+
+    def judging(setting: str, skill: float, marks: list[float]) -> results.Outcome:
+        return results.Outcome(setting, 1, {"after": {"pointwise": skill}}, {"pointwise": marks})
+
+    alike = results.difference("judging", "after.pointwise", [judging("a", 0.9, [1, 1, 1])],
+                               [judging("b", 0.6, [0, 0, 0])])
+    assert (alike.mean, alike.low, alike.high) == pytest.approx((0.3, 0.3, 0.3))
+    first, second = [1, 1, 1, 0, 1, 1], [1, 0, 1, 1, 0, 0]
+    other = results.difference("judging", "after.pointwise", [judging("a", 0.9, first)], [judging("b", 0.6, second)])
+    low, high = results.interval(numpy.array([first]) - numpy.array([second]))  # about 1/3
+    assert (other.low, other.high) == pytest.approx((low - 1 / 3 + 0.3, high - 1 / 3 + 0.3)) and low < 1 / 3 < high
+
+
+@pytest.mark.parametrize(("other", "paired"), [
+    ({}, {"solve", "pointwise", "pairwise", "reflection", "tts.1"}),
+    ({"judge_set.json": '[{"prompt": "Is 9 right?"}]'}, {"solve", "tts.1"}),  # as recycle.view makes it
+    ({"config.yaml": "data: gsm8k"}, set()),
+    ({"config.yaml": "data: arithmetic\ntemperature: 0.5\ndata_options: {}"}, {"solve", "pointwise", "pairwise",
+                                                                               "reflection", "tts.1"}),
+])
+def test_by_problem_only_what_was_asked_the_same_problems(study_file, other, paired):
+    """The k-th of two judge sets are two problems: their difference is a problem's luck, which pairing is to take out.
+    Rounds at test time are of the questions themselves, whatever a judge is shown of them."""
+    study, extra = load_study([str(study_file)])
+    marks = {"solve": [1, 0], "pointwise": [1, 1], "pairwise": [0, 1], "reflection": [1, 0], "tts.1": [1, 1]}
+    skills = dict.fromkeys(marks, 0.5) | {"tts": [0.5, 0.5]}
+    for run in planned(study, extra):
+        files = {"config.yaml": "data: arithmetic", "judge_set.json": '[{"prompt": "Is 8 right?"}]'}
+        files |= {f"{when}.json": json.dumps({"skills": skills, "marks": marks}) for when in ("before", "after")}
+        files["summary.json"] = json.dumps({"before": skills, "after": skills})
+        run.folder.mkdir(parents=True)
+        for name, text in (files | (other if run.setting == "policy-only" else {})).items():
+            (run.folder / name).write_text(text)
+    found = results.outcomes(study, planned(study, extra))
+    first, second, before = ([one for one in found if one.setting == name]
+                             for name in ("SPARK", "policy-only", "before"))
+    for name in marks:
+        over = [results.difference(name, f"after.{name}", first, against).over for against in (second, before)]
+        assert over == ["seeds and problems" if name in paired else "seeds", "seeds and problems"]
+
+
+def test_before_training_nothing_was_spent(study_file):
+    """The row "before" once had the memory of the run that came after it."""
+    study, extra = load_study([str(study_file)])
+    run = planned(study, extra)[0]
+    run.folder.mkdir(parents=True)
+    for when in ("before", "after"):
+        (run.folder / f"{when}.json").write_text("{}")
+    spent = {"steps": 9, "sampled_tokens": 9, "seconds": {"train": 9.0}, "memory": {"train": 9}}
+    (run.folder / "summary.json").write_text(json.dumps({"before": {"solve": 0.1}, "after": {"solve": 0.9}} | spent))
+    after, before = results.outcomes(study, [run])
+    places = ["steps", "sampled_tokens", "seconds.train", "memory.train"]
+    assert [results.figure_at(after.results, place) for place in places] == [9, 9, 9, 9]
+    assert [results.figure_at(before.results, place) or 0 for place in places] == [0, 0, 0, 0]
+    assert set(after.results) == set(before.results) == {"before", "after", "evaluations", *spent}
 
 
 def outcome(setting: str, seed: int, solve: list[int], **figures) -> results.Outcome:
@@ -198,6 +292,58 @@ def test_only_what_is_missing_is_run_and_a_failure_stops_no_other(study_file, qu
     assert "+0.0" in one and "seeds and problems" in one
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from spark_lib.study import runs
+from spark_lib.study.plan import load_study, planned
+runs.ROOT = Path(sys.argv[1])
+study, extra = load_study(sys.argv[2:])
+runs.carry_out(study, planned(study, extra), pause=0.05)
+"""
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["train.py", "a script of its own"])
+@pytest.mark.parametrize("at", ["folder.mkdir", "skills = "], ids=["before its folder", "before its config"])
+def test_runs_that_outlive_their_study_are_waited_for(study_file, quick_scripts, monkeypatch, at, own):
+    """Killed by SIGKILL, a study leaves its runs at work. The same command once deleted their folders under them, and
+    began them a second time."""
+    script = quick_scripts / "scripts" / "train.py"
+    hold = f"open('begun', 'a').write('x')\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n{at}"
+    script.write_text("import time\n" + script.read_text().replace(at, hold, 1))
+    if own:
+        (quick_scripts / "scripts" / "configs" / "studies").mkdir(parents=True)
+        script = script.rename(quick_scripts / "scripts" / "configs" / "studies" / "judge_apart.py")
+        names = "SPARK: configs/studies/judge_apart.py, policy-only: configs/studies/judge_apart.py"
+        study_file.write_text(study_file.read_text() + f"scripts: {{{names}}}\n")
+    words = [str(study_file), "seeds=[3]", "jobs=2"]
+    first = subprocess.Popen([sys.executable, "-c", KILLED, str(quick_scripts / "scripts"), *words], env=environment())
+    wait_for(lambda: Path("begun").exists() and len(Path("begun").read_text()) == 2, first)
+    first.kill()
+    first.wait()
+    told: list[str] = []
+    monkeypatch.setattr(runs.tqdm, "write", lambda text: [told.append(text), len(told) == 2 and Path("go").touch()])
+    late = threading.Timer(20, Path("go").touch)  # so that a study that does not wait comes to its end
+    late.start()
+    study, extra = load_study(words)
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    late.cancel()
+    assert Path("begun").read_text() == "xx" and set(started(quick_scripts).values()) == {1}
+    assert [text.split(", ")[0] for text in told] == ["waits: SPARK", "waits: policy-only"]  # once each
+
+
+def test_what_a_run_leaves_undone_that_outlived_its_study_is_done(study_file, quick_scripts):
+    """Waiting must not take the other process' word for it: it may fail, or have been told to do less."""
+    study, extra = load_study([str(study_file), "seeds=[3]"])
+    run, _ = planned(study, extra)
+    log = runs.claimed(run)
+    other = subprocess.Popen(["sleep", "1"], stdout=log)
+    log.close()
+    assert runs.claimed(run) is None
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05) and other.poll() == 0
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1}
+
+
 def test_a_setting_waits_for_the_tokens_of_another(study_file, quick_scripts):
     study_file.write_text(study_file.read_text().replace("seeds: [3, 4]", "seeds: [3]") +
                           "same_tokens: {policy-only: SPARK}\n")
@@ -218,26 +364,66 @@ def test_studies_share_the_runs_that_they_have_in_common(study_file, quick_scrip
                                       "quickstart-judge_loss-sft-3": 1}
 
 
+def test_a_run_is_found_again_whatever_a_setting_calls_it(study_file, quick_scripts):
+    """judge_share: 0.4 is what the budget says already: the digest was the same, and yet the run was made twice. What
+    is another run, or of another seed or config file, is not taken for it."""
+    study, extra = load_study([str(study_file), "seeds=[3]"])
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    other = study_file.with_name("other.yaml")
+    other.write_text(study_file.read_text().replace("SPARK: {}", "said: {judge_share: 0.4}")
+                     .replace("policy-only: {recycle.kinds: []}", "less: {judge_share: 0.3}")
+                     .replace("SPARK", "said").replace("policy-only", "less"))
+    said, of_4, less, _ = planned(*load_study([str(other)]))
+    assert said.folder == planned(study, extra)[0].folder and said.words[-1] == f"run_name=studies/{said.folder.name}"
+    assert not of_4.folder.exists() and "judge_share-0-4" in of_4.folder.name and not less.folder.exists()
+    study, extra = load_study([str(other), "seeds=[3]"])
+    assert not runs.carry_out(study, planned(study, extra), pause=0.05)
+    assert started(quick_scripts) == {"quickstart-as-it-is-3": 1, "quickstart-recycle-kinds-3": 1,
+                                      "quickstart-judge_share-0-3-3": 1}
+    copy = study_file.with_name("quick.yaml")
+    copy.write_text((REPO / "configs" / "quickstart.yaml").read_text())
+    other.write_text(other.read_text().replace(str(REPO / "configs" / "quickstart.yaml"), str(copy)))
+    assert {run.folder.name.split("-")[0] for run in planned(*load_study([str(other)]))} == {"quick"}
+
+
+def test_a_run_goes_on_under_its_own_name_where_it_was_made_twice(study_file):
+    """Folders of both names are there from before: none may change its run between two calls."""
+    own = planned(*load_study([str(study_file)]))[0].folder
+    for label in ("a", "z"):
+        Path(str(own).replace("as-it-is", label)).mkdir(parents=True)
+    assert planned(*load_study([str(study_file)]))[0].folder.name == own.name.replace("as-it-is", "a")
+    own.mkdir()
+    assert planned(*load_study([str(study_file)]))[0].folder == own
+
+
+def test_a_run_that_waits_is_the_same_one_whatever_the_other_is_called(study_file):
+    study_file.write_text(study_file.read_text() + "same_tokens: {policy-only: SPARK}\n")
+    spark, *_, waits = planned(*load_study([str(study_file), "seeds=[3]"]))
+    other = Path(str(spark.folder).replace("as-it-is", "other"))
+    other.mkdir(parents=True)
+    now = planned(*load_study([str(study_file), "seeds=[3]"]))[-1]
+    assert (now.folder, now.after) == (waits.folder, other) and waits.after == spark.folder
+
+
 @pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_in_the_same_figures(study_file, tmp_path):
-    """The real thing: two settings, two seeds, one step each; killed in the middle and started again."""
-    first = subprocess.Popen(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), start_new_session=True,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 200
-    while not list(tmp_path.glob("runs/studies/*/summary.json")):
-        assert first.poll() is None and time.time() < deadline
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
+    """The real thing: two settings, two seeds, one step each; killed while two of them are at work, which live on, and
+    started again. The figures are those of a study that nothing disturbed."""
+    words, quiet = command(study_file, "jobs=2"), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    (tmp_path / "undisturbed").mkdir()
+    whole = subprocess.Popen(words, cwd=tmp_path / "undisturbed", env=environment(), **quiet)
+    assert whole.wait(400) == 0
+    first = subprocess.Popen(words, cwd=tmp_path, env=environment(), **quiet)
+    wait_for(lambda: len(list(tmp_path.glob("runs/studies/*.log"))) == 2, first)  # they take as long to begin as we do
+    first.kill()  # it alone
     first.wait()
-    done = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
-                          text=True, timeout=400)
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
+    assert "another process is at work on it" in done.stdout
     report = (tmp_path / "runs/study-judging/report.md").read_text()
     assert "| SPARK against policy-only | solve |" in report and "| policy-only |" in report
     assert (tmp_path / "runs/study-judging/report.png").read_bytes().startswith(b"\x89PNG")
-    again = subprocess.run(command(study_file, "jobs=2"), cwd=tmp_path, env=environment(), capture_output=True,
-                           text=True, timeout=100)
-    assert again.returncode == 0 and (tmp_path / "runs/study-judging/report.md").read_text() == report
+    assert (tmp_path / "undisturbed/runs/study-judging/report.md").read_text() == report
 
 
 @pytest.mark.parametrize("file", sorted((REPO / "configs" / "studies").glob("*.yaml")), ids=lambda file: file.stem)
@@ -267,7 +453,7 @@ def test_equal_seconds_and_scripts_of_a_setting_s_own(study_file):
     apart.folder.mkdir(parents=True)
     (apart.folder / "config.yaml").touch()  # stopped in the middle: begun again, as it cannot go on
     ((script, *words),) = runs.missing(load_study([str(study_file)])[0], apart)
-    assert script == apart.script and words[1:] == list(apart.words) and not apart.folder.exists()
+    assert script == apart.script and words[1:] == list(apart.words) and not runs.goes_on(apart)
 
 
 @pytest.mark.parametrize(("line", "message"), [
