@@ -262,7 +262,8 @@ class Run:
         self.append("timings", {"step": step} | seconds | speed)
         if self.config.record and step % self.config.record == 0:
             with self.clock("record"):
-                record.append(self.folder / record.NAME, step_row(step, groups, self.config, self.spell, aside))
+                row = step_row(step, groups, self.config, self.spell, aside, taken_back="update/skipped" in metrics)
+                record.append(self.folder / record.NAME, row)
         for row in skipped:
             self.append("skipped", {"step": step} | row)
             self.say(f"note: step {step} changes nothing, as its loss is {row['loss']} and its gradient's norm "

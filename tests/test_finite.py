@@ -29,6 +29,7 @@ from spark_lib.model.finite import MOST_SKIPPED, NotFinite, is_finite, refuse_br
 from spark_lib.model.weights import trainable
 from spark_lib.resuming import last_state
 from spark_lib.sampling.decode import decode
+from spark_lib.view import read
 
 NAN, INFINITE = float("nan"), float("inf")
 # Some rows to learn from in every step, whatever the model says: a step without any would never be tried.
@@ -207,6 +208,9 @@ def test_a_run_skips_logs_and_goes_on_and_a_resumed_one_does_the_same(place, mon
     assert [row["step"] for row in metrics if "update/skipped" in row] == [1, 2, 4]
     skipped = [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
     assert [row["step"] for row in skipped] == [1, 2, 4] and all(row["groups"] for row in skipped)
+    reasons = {row["step"]: {group["dropped"] for group in row["groups"]} for row in read(run)}
+    assert [step for step, found in reasons.items() if "not finite" in found] == [1, 2, 4]
+    assert not any(None in reasons[step] for step in (1, 2, 4)) and None in reasons[0]
     # No checkpoint of a step that learned nothing: it would only take an older one's place.
     assert [path.name for path in checkpoints(run)] == ["checkpoint-4", "checkpoint-6"]
     whole = shutil.copytree(run, place / "whole")

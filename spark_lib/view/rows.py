@@ -33,16 +33,20 @@ def speller(tokenizer) -> Spell:
     return functools.cache(lambda token: decode([*anchor, token])[before:])
 
 
-def step_row(step: int, groups: list[list[Rollout]], config, spell: Spell, aside: list[list[Rollout]] = ()) -> dict:
+def step_row(
+    step: int, groups: list[list[Rollout]], config, spell: Spell, aside: list[list[Rollout]] = (),
+    taken_back: bool = False,
+) -> dict:
     """One line of the record. groups: all of the step's, as Run.log gets them, the solving first; aside: those that
-    were sampled for marks only or left out (Sampler.set_aside)."""
+    were sampled for marks only or left out (Sampler.set_aside); taken_back: the step's updates, as its loss or its
+    gradient was not finite."""
     trained = rows_trained(groups, config)
     everything = [*groups, *aside]
     names = {id(r): f"{step}.{g}.{i}" for g, group in enumerate(everything) for i, r in enumerate(group)}
     pictures: dict[str, str] = {}
     return {
         "step": step,
-        "groups": [group_row(group, trained.get(id(group)), names, spell, pictures, g >= len(groups))
+        "groups": [group_row(group, trained.get(id(group)), names, spell, pictures, g >= len(groups), taken_back)
                    for g, group in enumerate(everything)],
         "pictures": pictures,
     }
@@ -64,7 +68,8 @@ def rows_trained(groups: list[list[Rollout]], config) -> dict[int, object]:
 
 
 def group_row(
-    group: list[Rollout], trained, names: dict[int, str], spell: Spell, pictures: dict[str, str], aside: bool = False
+    group: list[Rollout], trained, names: dict[int, str], spell: Spell, pictures: dict[str, str], aside: bool = False,
+    taken_back: bool = False,
 ) -> dict:
     """trained: the group's loss.Row, None if it was dropped. Pictures that are new are put into `pictures`. A judgement
     that was `aside` gave a mark: what would have been right is not known there, so "Yes" only stands for it."""
@@ -72,6 +77,8 @@ def group_row(
     dropped = None
     if trained is None:
         dropped = "equal rewards" if len({r.reward for r in group}) == 1 else "no weight"
+    elif taken_back:  # it had something to teach, and moved nothing
+        trained, dropped = None, "not finite"
     if aside:
         dropped = "the judge does not agree" if problem.kind == "solve" else "asked for a mark only"
     shown = []

@@ -108,6 +108,16 @@ def test_a_kind_without_weight_is_dropped_for_that(groups, config, tokenizer):
     assert [g["dropped"] for g in row["groups"]] == ["no weight", "equal rewards", None, None]
 
 
+def test_a_step_that_was_taken_back_moved_nothing(groups, config, tokenizer):
+    """Its groups read as learned, with weights that the page coloured as "made more likely"; those that had nothing to
+    teach anyway keep their own reason."""
+    mixed, flat, judged, again = groups
+    row = step_row(0, [mixed, flat, again], config, speller(tokenizer), [judged], taken_back=True)
+    assert [g["dropped"] for g in row["groups"]] == ["not finite", "equal rewards", "not finite",
+                                                     "asked for a mark only"]
+    assert {(r["advantage"], r["weight"]) for g in row["groups"] for r in g["responses"]} == {(0.0, 0.0)}
+
+
 def test_candidates_that_are_not_in_the_record(groups, config, tokenizer, rollout):
     """With recycle.from_start judge problems are about the starting model's rollouts, which are never trained on."""
     stranger = rollout("5", reward=0.0)

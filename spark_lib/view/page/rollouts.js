@@ -133,7 +133,7 @@ function drawGroup(entry, full, found) {
     el("div", { class: "asked" },
       el("p", { class: "tags" }, el("span", { class: "tag" }, group.kind),
         el("span", { class: "quiet" }, `step ${entry.step}, group ${state.group}`),
-        group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, nothing to learn`),
+        group.dropped && el("span", { class: "tag grey" }, `dropped: ${group.dropped}, so nothing was learned from it`),
           visits(entry, state.group)),
       group.context && opening(plural(group.context.length, "turn") + " before it", () => group.context.map(
         ([role, text]) => el("div", { class: "said" }, el("strong", {}, visible(role)), ` ${visible(text)}`))),
