@@ -24,7 +24,7 @@ from dataclasses import replace
 from spark_lib import prompts
 from spark_lib.problem import Problem
 from spark_lib.rollout import Rollout
-from spark_lib.verify import extract_boxed
+from spark_lib.verify import extract_boxed, last_box
 
 
 def candidates(groups: list[list[Rollout]], right_at: float) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
@@ -159,8 +159,10 @@ def demonstration(
 def unboxed(solution: str) -> str:
     r"""The solution up to its last box, ending in its answer: "4 + 3 = 7. \boxed{7}" -> "4 + 3 = 7."; where it does
     not, the answer takes the box's place: "It is \boxed{7}." -> "It is 7."."""
-    last, own = list(re.finditer(r"\\{1,2}boxed\s*\{", solution))[-1], extract_boxed(solution)
-    before = re.sub(r"(\$+|\\[([])$", "", solution[: last.start()].rstrip()).strip()  # mathematics was begun for it
+    box = last_box(solution)
+    own = solution[box].strip()
+    # Mathematics that was begun for the box goes with it: "$\boxed{7}$".
+    before = re.sub(r"(\$+|\\[([])?\s*\\{1,2}boxed\s*\{$", "", solution[: box.start]).strip()
     return before if re.search(rf"(?<!\w){re.escape(own)}[ .$]*$", before) else f"{before} {own}.".strip()
 
 

@@ -28,7 +28,13 @@ MAX_LENGTH = 1000  # characters; a longer answer is wrong unless it is the refer
 
 
 def extract_boxed(text: str) -> str | None:
-    r"""The content of the last balanced \boxed{…}, without surrounding spaces; None if there is none.
+    """The content of the last box, without surrounding spaces; None if there is none."""
+    box = last_box(text)
+    return text[box].strip() if box else None
+
+
+def last_box(text: str) -> slice | None:
+    r"""Where the content of the last balanced \boxed{…} stands; None if there is none.
 
     "Last" is the one that closes last, so of `\boxed{\boxed{3}}` it is the outer. A box that is never closed
     is no box: in `\boxed{3} … \boxed{4` the 3 counts. Nor is one in a thought that has not ended: what follows a
@@ -45,7 +51,7 @@ def extract_boxed(text: str) -> str | None:
             open_braces.append(token.end() if token[1] else None)
         elif token[0] == "}" and open_braces and (start := open_braces.pop()) is not None:
             box = slice(start, token.start())
-    return text[box].strip() if box else None
+    return box
 
 
 def verify(text: str, problem: Problem) -> bool:

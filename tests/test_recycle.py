@@ -351,6 +351,7 @@ def test_demonstrations_compare_in_writing(kind, answers, verdict, expected):
         ("Thus \\[ \\boxed{102} \\]", "Thus 102. "),
         ("So \\(\\boxed {102}\\)", "So 102. "),
         ("So \\\\boxed{102}", "So 102. "),
+        ("So \\boxed{102}, and \\boxed{9", "So 102. "),
         ("97 + 5 = 1102, no: \\boxed{102}", "97 + 5 = 1102, no: 102. "),
         ("97 + 5 = 1102. \\boxed{102}", "97 + 5 = 1102. 102. "),
         ("Not \\boxed{9} but $97 + 5 = 102$. \\boxed{102} Done.", "Not \\boxed{9} but $97 + 5 = 102$. "),

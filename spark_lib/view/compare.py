@@ -1,7 +1,8 @@
 """Several runs side by side: one page, a PNG and a Markdown table.
 
-Runs whose settings are the same but for the seed are one setting, with mean and standard deviation over its runs (the
-deviation of a sample, n - 1). Curves are compared step by step, over the steps that all runs of a setting have.
+Runs whose settings are the same but for the seed are one setting, with mean and standard deviation over its seeds (the
+deviation of a sample, n - 1; several runs of one seed count as one, their mean). Curves are compared step by step, over
+the steps that all runs of a setting have.
 """
 
 import hashlib
@@ -42,12 +43,10 @@ class Loaded:
 
 def load(folder: Path) -> Loaded:
     """Raises ConfigError for a folder that is no run, or whose run has done no step."""
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
+    config = page.config_of(folder)
     metrics = page.lines_of(folder / "metrics.jsonl")
     if not metrics:
         raise ConfigError(f"{folder}: this run has done no step yet, so there is nothing to compare")
-    config = page.flat(page.config_of(folder))
     return Loaded(folder.resolve().name, config, metrics, page.json_of(folder / "summary.json"))
 
 
@@ -66,12 +65,16 @@ def differing(settings: Sequence[Sequence[Loaded]]) -> dict[str, list]:
     return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
 
 
+def seeds_of(runs: Sequence[Loaded]) -> list[int]:
+    return list(dict.fromkeys(run.config["seed"] for run in runs))
+
+
 def label(runs: Sequence[Loaded]) -> str:
     if len(runs) == 1:
         return runs[0].name
-    seeds = len({run.config.get("seed") for run in runs})
-    told = f"{len(runs)} seeds" if seeds == len(runs) else f"{len(runs)} runs of {seeds} seed{'s' * (seeds > 1)}"
-    return f"{runs[0].name} ({told})"
+    count = len(seeds_of(runs))
+    seeds = "one seed" if count == 1 else f"{count} seeds"
+    return f"{runs[0].name} ({seeds})" if count == len(runs) else f"{runs[0].name} ({len(runs)} runs of {seeds})"
 
 
 def style(place: int) -> tuple[int, int]:
@@ -84,20 +87,35 @@ def style_class(place: int) -> str:
     return "k{} dash-{}".format(*style(place))
 
 
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """(mean, standard deviation; None of a single value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+def spread(runs: Sequence[Loaded], values: Sequence[float]) -> tuple[float, float | None]:
+    """(mean, standard deviation; None of a single seed) over the seeds. values: one of each run."""
+    found: dict[int, list[float]] = {}
+    for run, value in zip(runs, values, strict=True):
+        found.setdefault(run.config["seed"], []).append(value)
+    means = [statistics.fmean(of_seed) for of_seed in found.values()]
+    return statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None
+
+
+def measured(runs: Sequence[Loaded]) -> list[Loaded]:
+    """Those that have figures after training."""
+    return [run for run in runs if run.summary.get("after")]
+
+
+def skill(runs: Sequence[Loaded], name: str) -> tuple[float | None, float | None]:
+    """`spread` of a figure after training, over the runs that have it."""
+    known = [run for run in measured(runs) if run.summary["after"][name] is not None]
+    return spread(known, [run.summary["after"][name] for run in known]) if known else (None, None)
 
 
 def curve(runs: Sequence[Loaded], name: str) -> dict | None:
-    """{"step", "mean", "deviation" (None for a single run)} of a metric; smoothed as in a run's report."""
+    """{"step", "mean", "deviation" (None for a single seed)} of a metric; smoothed as in a run's report."""
     columns = [{row["step"]: row[name] for row in run.metrics if name in row} for run in runs]
     steps = sorted(set.intersection(*map(set, columns)))
     if not steps:
         return None
     smoothed = [report.smooth([column[step] for step in steps]) for column in columns]
-    pairs = [spread(values) for values in zip(*smoothed)]
-    deviations = [deviation for _, deviation in pairs] if len(runs) > 1 else None
+    pairs = [spread(runs, values) for values in zip(*smoothed)]
+    deviations = [deviation for _, deviation in pairs] if len(seeds_of(runs)) > 1 else None
     return {"step": steps, "mean": [mean for mean, _ in pairs], "deviation": deviations}
 
 
@@ -106,11 +124,11 @@ def figure_rows(settings: Sequence[Sequence[Loaded]]) -> list[list[str]]:
     head = ["after training, %", *map(label, settings)]
     names: dict[str, list[str]] = {}
     for place, runs in enumerate(settings):
-        skills = [run.summary["after"] for run in runs if run.summary.get("after")]
-        for cells in zip(*map(report.skill_rows, skills)):
-            values = [value for _, value in cells if value is not None]
+        skills = [report.skill_rows(run.summary["after"]) for run in measured(runs)]
+        for cells in zip(*skills):
+            known = [(run, value) for run, (_, value) in zip(measured(runs), cells) if value is not None]
             row = names.setdefault(cells[0][0].strip(), ["–"] * len(settings))
-            row[place] = written(values, 100) if values else "–"
+            row[place] = written(*zip(*known)) if known else "–"
     rows = [head, *([name, *cells] for name, cells in names.items())]
     rows.append(["sampled tokens", *(f"{statistics.fmean(r.metrics[-1]['sampled_tokens'] for r in runs):,.0f}"
                                      for runs in settings)])
@@ -121,22 +139,21 @@ def figure_rows(settings: Sequence[Sequence[Loaded]]) -> list[list[str]]:
 
 def skill_points(settings: Sequence[Sequence[Loaded]]) -> list[dict]:
     """The final skills as the page draws them: [{"name", "values": [{"name", "kind", "value", "low", "high"}]}], where
-    low and high are a deviation away and left out for a single run."""
+    low and high are a deviation away and left out for a single seed."""
     points = []
-    for skill, name in report.SKILLS.items():
+    for key, name in report.SKILLS.items():
         values = []
         for place, runs in enumerate(settings):
-            found = [run.summary["after"][skill] for run in runs if run.summary.get("after")]
-            found = [value for value in found if value is not None]
-            mean, deviation = spread(found) if found else (None, None)
+            mean, deviation = skill(runs, key)
             ends = {} if deviation is None else {"low": max(0, mean - deviation), "high": min(1, mean + deviation)}
             values.append({"name": label(runs), "kind": style_class(place), "value": mean, **ends})
         points.append({"name": name, "values": values})
     return points
 
 
-def written(values: Sequence[float], scale: float) -> str:
-    mean, deviation = spread([scale * value for value in values])
+def written(runs: Sequence[Loaded], values: Sequence[float]) -> str:
+    """In percent."""
+    mean, deviation = spread(runs, [100 * value for value in values])
     return f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else "")
 
 
@@ -145,10 +162,13 @@ def shown(value) -> str:
 
 
 def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """compare.html, compare.png and compare.md of the runs, in the folder `out`; returns the page's path.
+    """compare.html, compare.png and compare.md of the runs, in the folder `out`; returns the page's path. Raises
+    ConfigError.
 
-    out: beside the first run, a folder named after the runs."""
+    folders: one that is given again is the same run. out: beside the first run, a folder named after the runs."""
     runs = [load(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    if len(runs) == 1:
+        raise ConfigError(f"{folders[0]}: it is the only run here, so there is nothing to compare it with")
     settings = settings_of(runs)
     out = out or folders[0].parent / folder_name([run.name for run in runs])
     out.mkdir(parents=True, exist_ok=True)
@@ -160,14 +180,14 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
     parts = [title, "![curves and final figures](compare.png)", markdown(figures), ABOUT]
     parts.append(markdown(table) if differences else "The settings differ in nothing but the seed.")
     (out / "compare.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    band = "; a band is ± one deviation" if len(runs) > len(settings) else ""
+    band = "; a band is ± one deviation" if any(len(seeds_of(group)) > 1 for group in settings) else ""
     data = {
         "name": "Side by side", "facts": [", ".join(map(label, settings))], "figures": figures, "differing": table,
         "skills": skill_points(settings), "about": ABOUT, "note": f"mean of 5 steps{band}",
         "charts": [{"name": name, "title": title} for name, title in CHARTS.items()],
         "settings": [
             {"label": label(group), "kind": style_class(place), "runs": [run.name for run in group],
-             "curves": {name: thinned(found) for name in CHARTS if (found := curve(group, name))}}
+             "curves": {name: page.thinned(found) for name in CHARTS if (found := curve(group, name))}}
             for place, group in enumerate(settings)
         ],
     }
@@ -183,12 +203,6 @@ ABOUT = ("Held-out problems, sampled at the training temperature; mean ± standa
 def folder_name(names: Sequence[str]) -> str:
     joined = "-vs-".join(names)
     return joined if len(joined) <= 80 else f"{joined[:60]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
-
-
-def thinned(found: dict) -> dict:
-    """A curve of at most page.POINTS points, rounded."""
-    every = slice(None, None, -(-len(found["step"]) // page.POINTS))
-    return {name: values and [page.digits(value) for value in values[every]] for name, values in found.items()}
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -226,11 +240,11 @@ def bars(ax, settings: Sequence[Sequence[Loaded]]) -> None:
     width = 0.8 / len(settings)
     for i, runs in enumerate(settings):
         color, dashes = style(i)
-        skills = [run.summary["after"] for run in runs if run.summary.get("after")]
         for j, name in enumerate(report.SKILLS):
-            if values := [s[name] for s in skills if s[name] is not None]:
-                mean, deviation = spread([100 * value for value in values])
-                ax.bar(j - 0.4 + width * (i + 0.5), mean, 0.92 * width, yerr=deviation, color=COLORS[color],
-                       hatch=HATCHES[dashes], edgecolor="white", linewidth=0, error_kw={"elinewidth": 1})
+            mean, deviation = skill(runs, name)
+            if mean is not None:
+                ax.bar(j - 0.4 + width * (i + 0.5), 100 * mean, 0.92 * width, color=COLORS[color],
+                       yerr=None if deviation is None else 100 * deviation, hatch=HATCHES[dashes], edgecolor="white",
+                       linewidth=0, error_kw={"elinewidth": 1})
     ax.set_xticks(range(len(report.SKILLS)), report.SKILLS.values(), fontsize=8)
     ax.set(title="Held-out problems after training", ylabel="% right", ylim=(0, 105))

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+from spark_lib.config import ConfigError
 from spark_lib.evaluation import report as tables
 from spark_lib.view import page
 
@@ -41,8 +42,10 @@ READS = {  # the stages that a method chooses by
 
 
 def write_evaluation(folder: Path) -> Path:
-    """<folder>/report.html of an evaluation that has ended."""
-    results = page.parsed((folder / "results.json").read_bytes(), folder / "results.json")
+    """<folder>/report.html of an evaluation that has ended. Raises ConfigError."""
+    if not (folder / "results.json").is_file():
+        raise ConfigError(f"{folder}: this evaluation has not ended, it has no results.json yet")
+    results = page.json_of(folder / "results.json")
     rows = page.lines_of(folder / "predictions.jsonl")
     pictures = page.json_of(folder / "pictures.json")
     sets = results.get("benchmarks") or {None: results}
@@ -51,22 +54,30 @@ def write_evaluation(folder: Path) -> Path:
         name, seed, stage = STAGE.fullmatch(row["stage"]).group("set", "seed", "stage")
         by_set.setdefault(name, []).append((row, seed, stage))
     found = {name: sets.get(name, results) for name in by_set}
-    room = (page.LIMIT - page.ROOM) // max(1, len(by_set))
-    packed = {name: fitting(said, pictures, room) for name, said in by_set.items()}
-    cut = [f"{name}: {len(shown):,} of {total:,} problems" for name, (_, shown, total) in packed.items()
-           if len(shown) < total]
-    seen = {picture for _, shown, _ in packed.values() for problem in shown for picture in problem[1:]}
     data = {
         "name": folder.resolve().name, "facts": facts(results), "right_at": results["settings"]["right_at"],
-        "pictures": {key: source for key, source in pictures.items() if key in seen},
         "sets": [set_row(name, found[name], by_set[name], results) for name in by_set],
         "overview": tables.overview_rows(results["benchmarks"], results["average"]) if "average" in results else None,
-        "left_out": f"More was said than a page can hold: shown are {'; '.join(cut)}." if cut else "",
     }
-    blobs = {f"set-{i}": blob for i, (blob, _, _) in enumerate(packed.values())}
     plain = "".join(page.html_table(block["rows"]) for one in data["sets"] for block in one["tables"])
-    text = page.assemble(SCRIPTS, f"Evaluation {data['name']} of {results['target']}", data, blobs, plain)
-    return page.write(folder / "report.html", text)
+
+    def made(shown_pictures: dict[str, str], cut: list[str], blobs: dict[str, bytes]) -> str:
+        left_out = f"More was said than a page can hold: shown are {'; '.join(cut)}." if cut else ""
+        shown = data | {"pictures": shown_pictures, "left_out": left_out}
+        return page.assemble(SCRIPTS, f"Evaluation {data['name']} of {results['target']}", shown, blobs, plain)
+
+    longest_words = [in_words(name, len(said), len(said)) for name, said in by_set.items()]
+    rest = made({}, longest_words, {f"set-{i}": b"" for i in range(len(by_set))})
+    room = (page.LIMIT - len(page.encoded(rest))) // max(1, len(by_set))
+    packed = {name: fitting(said, pictures, room) for name, said in by_set.items()}
+    cut = [in_words(name, len(shown), total) for name, (_, shown, total) in packed.items() if len(shown) < total]
+    seen = {picture for _, shown, _ in packed.values() for problem in shown for picture in problem[1:]}
+    blobs = {f"set-{i}": blob for i, (blob, _, _) in enumerate(packed.values())}
+    return page.write(folder / "report.html", made({k: v for k, v in pictures.items() if k in seen}, cut, blobs))
+
+
+def in_words(name: str, shown: int, total: int) -> str:
+    return f"{name}: {shown:,} of {total:,} problems"
 
 
 def facts(results: dict) -> list[str]:
@@ -136,10 +147,11 @@ def fitting(
     while True:
         shown = {problem: place for place, problem in enumerate(problems[:count])}
         blob = packed([one for one in said if problem_of(one[0]) in shown], shown)
-        size = len(blob) * 4 / 3 + sum(len(pictures.get(key, "")) for key in {k for p in shown for k in p[1:]})
+        sources = {key: pictures[key] for problem in shown for key in problem[1:] if key in pictures}
+        size = page.size_of("", len(blob)) + len(page.inert(sources))
         if size <= room or not count:
             return blob, list(shown), len(problems)
-        count = int(count * min(0.9, room / size))
+        count = int(count * min(0.9, max(0, room) / size))
 
 
 def problem_of(row: dict) -> tuple:

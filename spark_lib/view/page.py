@@ -7,28 +7,29 @@ else.
 """
 
 import base64
+import bisect
 import hashlib
 import html
 import json
 import math
 import re
-from bisect import bisect_right
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from spark_lib import report
-from spark_lib.config import ConfigError, read_yaml
+from spark_lib.config import UNREADABLE, ConfigError, explain, read_yaml
 from spark_lib.problem import KINDS
 from spark_lib.view import record
 
 PARTS = Path(__file__).with_name("page")
 LIMIT = 20_000_000  # bytes of a page
-ROOM = 1_000_000  # of them for all that is not the record
 LONGEST = 1000  # tokens of a response, where a step alone would be too much
 POINTS = 1000  # of a curve
+SMOOTHED = ("reward", "said_yes", "said_a", "frac_reward_zero_std", "truncated")  # of each kind that has it
+SCRIPTS = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "filters.js", "rollouts.js", "run.js")
+NEEDED = ("model", "data", "seed", "max_steps", "recycle.right_at")  # keys of a run's config
 BOUNDS = re.compile(r"\{\{([a-z ]+)\}\}")
 
 
@@ -37,14 +38,22 @@ def assemble(scripts: Iterable[str], title: str, data: dict, blobs: dict[str, by
     HTML. All text in `title` and `data` may be hostile."""
     script = "\n".join((PARTS / name).read_text(encoding="utf-8") for name in scripts)
     style = (PARTS / "page.css").read_text(encoding="utf-8")
-    packed = (f'<script type="application/gzip" id="{name}">{base64.b64encode(blob).decode()}</script>'
-              for name, blob in blobs.items())
+    packed = "\n".join(element(name, blob) for name, blob in blobs.items())
     fields = {
-        "title": html.escape(title), "style": style, "script": script, "noscript": noscript, "blobs": "\n".join(packed),
+        "title": html.escape(title), "style": style, "script": script, "noscript": noscript, "blobs": packed,
         "style hash": digest(style), "script hash": digest(script), "data": inert(data),
     }
     template = (PARTS / "page.html").read_text(encoding="utf-8")
     return BOUNDS.sub(lambda match: fields[match[1]], template)  # one pass: no field is searched for fields
+
+
+def element(name: str, blob: bytes) -> str:
+    return f'<script type="application/gzip" id="{name}">{base64.b64encode(blob).decode()}</script>'
+
+
+def size_of(name: str, length: int) -> int:
+    """Of the element of a blob that is `length` bytes long, with the end of its line."""
+    return len(element(name, b"")) + -(-length // 3) * 4 + 1
 
 
 def digest(text: str) -> str:
@@ -56,10 +65,15 @@ def inert(data: dict) -> str:
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
+def encoded(text: str) -> bytes:
+    """A lone surrogate outside of the data becomes a number, which a browser shows as U+FFFD."""
+    return text.encode("utf-8", "xmlcharrefreplace")
+
+
 def write(path: Path, text: str) -> Path:
-    """Whole or not at all. A lone surrogate outside of the data becomes a number, which a browser shows as U+FFFD."""
+    """Whole or not at all."""
     aside = path.with_name(path.name + ".partial")
-    aside.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
+    aside.write_bytes(encoded(text))
     aside.replace(path)
     return path
 
@@ -71,10 +85,7 @@ def write_run(folder: Path, summary: dict | None = None) -> Path:
     """<folder>/report.html of a run that has ended or still goes on. Raises ConfigError for what is no run's folder.
 
     summary: what summary.json will hold, where it is not yet written."""
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
     config = config_of(folder)
-    steps, blobs, left_out = shown_steps(folder / record.NAME)
     metrics, timings = (lines_of(folder / f"{name}.jsonl") for name in ("metrics", "timings"))
     summary = summary or json_of(folder / "summary.json")
     before, after = (json_of(folder / f"{name}.json") for name in ("before", "after"))
@@ -83,21 +94,35 @@ def write_run(folder: Path, summary: dict | None = None) -> Path:
     tokens = metrics[-1]["sampled_tokens"] if metrics else 0
     data = {
         "name": folder.resolve().name, "facts": facts(config, len(metrics), tokens, seconds, bool(summary)),
-        "right_at": config["recycle"]["right_at"], "kinds": KINDS, "judges": ("pointwise", "pairwise"),
-        "config": flat(config), "curves": curves(metrics), "every": every(metrics), "seconds": seconds,
-        "sampled_tokens": tokens,
-        "tokens": {kind: sum(row.get(f"{kind}/tokens", 0) for row in metrics) for kind in KINDS},
-        "figures": found, "n": (before.get("skills") or {}).get("n"), "steps": steps, "left_out": left_out,
+        "right_at": config["recycle.right_at"], "kinds": KINDS, "judges": ("pointwise", "pairwise"),
+        "config": config, "curves": curves(metrics), "smooth": smoothed(metrics), "seconds": seconds,
+        "sampled_tokens": tokens, "tokens": tokens_by_kind(metrics),
+        "figures": found, "n": (before.get("skills") or {}).get("n"),
         "stories": {"before": before.get("examples", []), "after": after.get("examples", [])},
     }
-    scripts = ("base.js", "charts.js", "cards.js", "frame.js", "overview.js", "filters.js", "rollouts.js", "run.js")
-    text = assemble(scripts, f"Run {data['name']}", data, blobs, html_table(plain_rows(found)))
-    return write(folder / "report.html", text)
+
+    def made(steps: list[dict], blobs: dict[str, bytes], left_out: str) -> str:
+        shown = data | {"steps": steps, "left_out": left_out}
+        return assemble(SCRIPTS, f"Run {data['name']}", shown, blobs, html_table(plain_rows(found)))
+
+    room = LIMIT - len(encoded(made([], {}, in_words(10**9, [10**9] * 13))))  # beside the longest words there can be
+    return write(folder / "report.html", made(*shown_steps(folder / record.NAME, room)))
 
 
 def config_of(folder: Path) -> dict:
-    """The run's settings. Raises ConfigError."""
-    return OmegaConf.to_object(read_yaml(folder / "config.yaml", "the run's settings"))
+    """A run's settings, with dots for sections. Raises ConfigError for what is no run's folder.
+
+    They are not checked as a run's are: an older run has keys that there are no more."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a run's folder, it has no config.yaml; give folders like runs/quickstart")
+    try:
+        config = flat(OmegaConf.to_object(read_yaml(path, "")))
+    except UNREADABLE as error:  # a reference that leads nowhere
+        raise ConfigError(f"{path}: {explain(error)}") from error
+    if missing := [name for name in NEEDED if name not in config]:
+        raise ConfigError(f"{path}: it is damaged (it has no '{missing[0]}')")
+    return config
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -111,11 +136,15 @@ def json_of(path: Path) -> dict:
 
 
 def parsed(text: bytes, path: Path) -> dict:
-    """JSON from a run's file. Raises ConfigError."""
+    """The JSON object of a file, or of a line in it, of a run or an evaluation. Raises ConfigError."""
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{path}: it is damaged ({error}); the run writes it again when it is resumed") from error
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: it is damaged ({error}); the run writes it again when it is resumed, an evaluation "
+                          "when it is done again") from error
+    return found
 
 
 def flat(config: dict, prefix: str = "") -> dict:
@@ -123,7 +152,7 @@ def flat(config: dict, prefix: str = "") -> dict:
     found = {}
     for key, value in config.items():
         is_section = isinstance(value, dict) and value
-        found |= flat(value, f"{prefix}{key}.") if is_section else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
     return found
 
 
@@ -138,23 +167,34 @@ def totals(timings: list[dict]) -> dict[str, float]:
     return {phase: sum(row[phase] for row in timings) for phase in ("sample", "verify", "train")} if timings else {}
 
 
-def every(metrics: list[dict]) -> int:
-    """How many steps a point of a curve stands for."""
-    return math.ceil(len(metrics) / POINTS) or 1
-
-
 def curves(metrics: list[dict]) -> dict[str, list]:
-    """metrics.jsonl by columns, None where a step has no such figure; of a long run every so many steps, with their
-    means, so that a curve is of all of it."""
-    spans = [metrics[i : i + every(metrics)] for i in range(0, len(metrics), every(metrics))]
+    """metrics.jsonl by columns, None where a step has no such figure; of a long run, every so many steps."""
     names = dict.fromkeys(name for row in metrics for name in row)
-    return {name: [digits(mean_of(name, span)) for span in spans] for name in names}
+    return thinned({name: [row.get(name) for row in metrics] for name in names})
 
 
-def mean_of(name: str, span: list[dict]) -> float | None:
-    """Of some steps those that have the figure; the step itself is the first one's."""
-    found = [row[name] for row in span if row.get(name) is not None]
-    return found[0] if len(found) == 1 or found and name == "step" else sum(found) / len(found) if found else None
+def smoothed(metrics: list[dict]) -> dict[str, list]:
+    """The same of the curves that are drawn as the mean of 5 steps: of each step, not of those that are left."""
+    names = [f"{kind}/{what}" for kind in KINDS for what in SMOOTHED]
+    columns = {name: smooth_known([digits(row.get(name)) for row in metrics]) for name in names}
+    return thinned({name: values for name, values in columns.items() if any(value is not None for value in values)})
+
+
+def smooth_known(values: list[float | None]) -> list[float | None]:
+    """report.smooth over the values that are there."""
+    found = iter(report.smooth([value for value in values if value is not None]))
+    return [None if value is None else next(found) for value in values]
+
+
+def thinned(columns: dict[str, list | None]) -> dict[str, list | None]:
+    """Columns of one length with at most POINTS rows, rounded; to be called when all that needs every step is done."""
+    longest = max((len(values or ()) for values in columns.values()), default=0)
+    every = math.ceil(longest / POINTS) or 1
+    return {name: values and [digits(value) for value in values[::every]] for name, values in columns.items()}
+
+
+def tokens_by_kind(metrics: list[dict]) -> dict[str, int]:
+    return {kind: sum(row.get(f"{kind}/tokens", 0) for row in metrics) for kind in KINDS}
 
 
 def digits(value: float | None) -> float | None:
@@ -194,41 +234,47 @@ def html_table(rows: Iterable[Iterable[str]]) -> str:
 # --- the record in the page -----------------------------------------------------------------------------------
 
 
-def shown_steps(path: Path) -> tuple[list[dict], dict[str, bytes], str]:
-    """(index of the steps that fit the page, their packed rows by element id, what is left out in words)."""
-    sizes = [in_page(member, row) for _, member, row in record.members(path)]
-    chosen, shrink = fitting(sizes, LIMIT - ROOM), None
-    if sizes and len(chosen) < min(len(sizes), 2):
+def shown_steps(path: Path, room: int) -> tuple[list[dict], dict[str, bytes], str]:
+    """(index of the steps that fit the room, their packed rows by element id, what is left out in words)."""
+    costs = costs_of(path, lambda member, row: len(member))
+    chosen, shrink = fitting(costs, room), None
+    if len(chosen) < min(len(costs), 2):
         shrink = shortened
-        sizes = [in_page(record.pack(shrink(row)), row) for _, _, row in record.members(path)]
-        chosen = fitting(sizes, LIMIT - ROOM)
+        costs = costs_of(path, lambda member, row: len(record.pack(shrink(row))))
+        chosen = fitting(costs, room)
     steps, blobs, problems = [], {}, {}
     for place, (_, member, row) in enumerate(record.members(path)):
         if place in chosen:
             steps.append(index(row, problems))
             blobs[f"step-{row['step']}"] = record.pack(shrink(row)) if shrink else member
-    left_out = ""
-    if len(chosen) < len(sizes):
-        numbers = ", ".join(str(entry["step"]) for entry in steps[:12]) + (" …" if len(steps) > 12 else "")
-        left_out = (f"The record has {len(sizes)} steps, more than a page can hold: shown are {len(steps)} of them"
-                    + (f" (steps {numbers})." if steps else "."))
-    return steps, blobs, left_out
+    is_whole = len(steps) == len(costs)
+    return steps, blobs, "" if is_whole else in_words(len(costs), [entry["step"] for entry in steps])
 
 
-def in_page(member: bytes, row: dict) -> float:
-    """Bytes that a step takes: its packed row as base64 in an element, and its part of the index, which for short
-    responses is a sixth of all. (A new problem's number has as many digits as that of the last step at most.)"""
-    return len(member) * 4 / 3 + 80 + len(json.dumps(index(row, {}))) + 6 * len(row["groups"])
+def costs_of(path: Path, length: Callable[[bytes, dict], int]) -> list[int]:
+    """Bytes of the page that each step takes: for its packed row, `length` bytes long, and its entry in the index."""
+    problems: dict[tuple, int] = {}
+    return [size_of(f"step-{row['step']}", length(member, row)) + len(inert(index(row, problems))) + 1
+            for _, member, row in record.members(path)]
 
 
-def fitting(sizes: list[float], room: int) -> set[int]:
-    """The largest set of evenly spaced places, first and last among them, whose sizes fit the room."""
-    at_most = bisect_right(list(accumulate(sorted(sizes))), room)  # even of the smallest no more fit
-    for count in range(at_most, 0, -1):
-        places = {round(i * (len(sizes) - 1) / max(1, count - 1)) for i in range(count)}
-        if sum(sizes[i] for i in places) <= room:
-            return places
-    return set()
+def in_words(total: int, shown: list[int]) -> str:
+    """What is left out. shown: the numbers of the steps that are not."""
+    numbers = ", ".join(map(str, shown[:12])) + (" …" if len(shown) > 12 else "")
+    return (f"The record has {total} steps, more than a page can hold: shown are {len(shown)} of them"
+            + (f" (steps {numbers})." if shown else "."))
+
+
+def fitting(costs: list[int], room: int) -> set[int]:
+    """A set of evenly spaced places, first and last among them, whose costs fit the room, and that one place more
+    would be too much for."""
+    def places(count: int) -> set[int]:
+        return {round(i * (len(costs) - 1) / max(1, count - 1)) for i in range(count)}
+
+    def cost(count: int) -> int:
+        return sum(costs[place] for place in places(count))
+
+    return places(max(0, bisect.bisect_right(range(len(costs) + 1), room, key=cost) - 1))
 
 
 def shortened(row: dict) -> dict:

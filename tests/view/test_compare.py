@@ -49,13 +49,6 @@ def test_seeds_are_gathered_and_what_differs_is_listed(tmp_path):
     assert "0.9" not in elements.of("td")[0][1] and any(text == "90.0" for _, text in elements.of("td"))
 
 
-def test_runs_of_one_seed_are_not_called_seeds(tmp_path):
-    """Nor does a folder that is named twice count twice."""
-    folders = [run(tmp_path / name, [0.1], 0.5, seed=3) for name in ("a", "a-2")]
-    data, _, _ = parts(write_comparison([*folders, tmp_path / "." / "a", run(tmp_path / "b", [0.1], 0.5, lr=0.5)]))
-    assert data["differing"][0] == ["key", "a (2 runs of 1 seed)", "b"]
-
-
 def test_curves_have_the_deviation_of_a_sample(tmp_path):
     """Over the steps that all seeds have; the mean of up to 5 steps, as in a run's own figure."""
     runs = [load(run(tmp_path / "a", [0.0, 1.0, 0.5], 0.5)), load(run(tmp_path / "b", [1.0, 1.0], 0.5, seed=1))]
@@ -64,6 +57,27 @@ def test_curves_have_the_deviation_of_a_sample(tmp_path):
     assert found["deviation"] == pytest.approx([statistics.stdev([0, 1]), statistics.stdev([0.5, 1])])
     assert curve(runs[:1], "solve/reward")["deviation"] is None
     assert curve(runs, "pairwise/reward") is None
+
+
+def test_runs_of_one_seed_are_no_seeds(tmp_path):
+    """A run given twice and a run done again were "2 seeds" that differ by ± 0.0, which looks like certainty."""
+    first, again = run(tmp_path / "a", [0.2, 0.2], 0.5), run(tmp_path / "a-2", [0.4, 0.4], 0.7)
+    other = run(tmp_path / "b", [0.5, 0.5], 0.9, lr=0.5)
+    twice = [first, tmp_path / "b" / ".." / "a", other]
+    assert [one["label"] for one in parts(write_comparison(twice))[0]["settings"]] == ["a", "b"]
+    with pytest.raises(ConfigError, match="nothing to compare it with"):
+        write_comparison(twice[:2])
+    data, _, _ = parts(write_comparison([first, again, other], tmp_path / "out"))
+    assert [one["label"] for one in data["settings"]] == ["a (2 runs of one seed)", "b"] and "band" not in data["note"]
+    assert data["settings"][0]["curves"]["solve/reward"]["deviation"] is None
+    assert data["skills"][0]["values"][0]["value"] == pytest.approx(0.6) and "low" not in data["skills"][0]["values"][0]
+    assert "| solve | 60.0 | 90.0 |" in (tmp_path / "out" / "compare.md").read_text()
+    third = run(tmp_path / "c", [0.9, 0.9], 0.8, seed=1)
+    data, _, _ = parts(write_comparison([first, again, third], tmp_path / "out"))
+    assert [one["label"] for one in data["settings"]] == ["a (3 runs of 2 seeds)"] and "band" in data["note"]
+    deviation = statistics.stdev([0.6, 0.8])  # of the seeds, of which one has its mean
+    solve = data["skills"][0]["values"][0]
+    assert solve["value"] == pytest.approx(0.7) and solve["high"] == pytest.approx(0.7 + deviation)
 
 
 def test_runs_without_evaluation_are_compared_all_the_same(tmp_path, monkeypatch, capsys):

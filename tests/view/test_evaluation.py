@@ -5,9 +5,11 @@ import gzip
 import json
 from pathlib import Path
 
+import pytest
 from view.made import HOSTILE
-from view.test_page import Elements
+from view.test_page import DAMAGED, Elements
 
+from spark_lib.config import ConfigError
 from spark_lib.evaluation import report
 from spark_lib.view import page, write_page
 from spark_lib.view.evaluation import behind
@@ -73,16 +75,33 @@ def test_what_a_page_cannot_hold_is_left_out_by_whole_problems(tmp_path, monkeyp
             for i in range(50)]
     folder = evaluation(tmp_path / "eval", rows)
     (folder / "pictures.json").write_text(json.dumps({f"key{i}": "data:," + "x" * 1000 for i in range(50)}))
-    monkeypatch.setattr(page, "LIMIT", 130_000)
-    monkeypatch.setattr(page, "ROOM", 100_000)
+    monkeypatch.setattr(page, "LIMIT", 0)
+    limit = write_page(folder).stat().st_size + 30_000
+    monkeypatch.setattr(page, "LIMIT", limit)
     path = write_page(folder)
     data, (packed,) = parts(path)
     count = len(packed["questions"])
     assert 10 < count < 50 and len(packed["rows"]) == 2 * count == 2 * len(data["pictures"])
-    assert path.stat().st_size <= 130_000 and f"toy: {count} of 50 problems" in data["left_out"]
-    monkeypatch.setattr(page, "LIMIT", 100_100)
+    assert path.stat().st_size <= limit and f"toy: {count} of 50 problems" in data["left_out"]
+    monkeypatch.setattr(page, "LIMIT", limit - 29_900)
     data, (packed,) = parts(write_page(folder))
     assert packed["rows"] == [] and data["pictures"] == {} and "toy: 0 of 50" in data["left_out"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("name", ["results.json", "predictions.jsonl", "pictures.json"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path, name, damage):
+    folder = evaluation(tmp_path / "eval", [row("toy: answers", "q")])
+    (folder / name).write_bytes(damage)
+    with pytest.raises(ConfigError, match=f"{name}: it is damaged"):
+        write_page(folder)
+
+
+def test_an_evaluation_that_still_goes_on_has_no_page_yet(tmp_path):
+    folder = evaluation(tmp_path / "eval", [row("toy: answers", "q")])
+    (folder / "results.json").unlink()
+    with pytest.raises(ConfigError, match="has not ended"):
+        write_page(folder)
 
 
 ANSWERS, SAMPLES, JUDGED, CHOSEN = ({"stage": name} for name in ("answers", "samples", "judge samples", "choose"))

@@ -1,8 +1,6 @@
 // Vector graphics. Colours are classes, so that light and dark have their own; a line is told by its dashes and by the
 // name at its end as well.
 
-const KIND_CLASS = { solve: "k0", pointwise: "k1", pairwise: "k2", reflect: "k3" };
-
 // Round numbers from low to high, about `count` of them.
 function ticks(low, high, count = 5) {
   const rough = (high - low) / count || 1;
@@ -26,16 +24,9 @@ function apart(places, gap, low, high) {
   return sorted;
 }
 
-function smooth(values, window = 5) {
-  return values.map((_, i) => {
-    const part = values.slice(Math.max(0, i - window + 1), i + 1);
-    return part.reduce((sum, x) => sum + x, 0) / part.length;
-  });
-}
-
 // A chart of lines. series: [{name, kind (class), points: [[x, y]], faint: [[x, y]], band: [[x, low, high]], dots,
-// leads: for each point its link as {href, told}}]. options: {title, note, width, height, y: [low, high], yLabel, xLabel,
-// level, logX, format, xFormat, mark, onpick, links (whether there are any)}
+// leads: for each point its link as {href, told}}]. options: {title, note, width, height, y: [low, high], xLabel, level,
+// logX, format, xFormat, mark, onpick, links (whether there are any), small, hideTitle}
 function lines(series, options) {
   const width = Math.max(options.small ? 120 : 280, options.width), height = options.height ?? 240,
     narrow = width < 480;

@@ -121,10 +121,12 @@ function predictionCard(set, one) {
       opening("the whole prompt", () => el("pre", { class: "said" }, visible(one.prompt))));
 }
 
-async function predictionList(host) {
+async function predictionList(host, still) {
   const at = readAddress(), place = Number(at.get("list")), set = data.sets[place];
   if (!set) return replace(host, el("p", {}, "There is no such set of problems."));
-  const all = await said(place), found = all.filter(chosenBy(at, all));
+  const all = await said(place).catch((error) => still() && replace(host, el("p", { class: "warn" }, error.message)));
+  if (!all || !still()) return;
+  const found = all.filter(chosenBy(at, all));
   const with_ = (change) => {
     const words = new URLSearchParams(location.hash.slice(1));
     for (const [name, value] of Object.entries(change)) value === null ? words.delete(name) : words.set(name, value);
@@ -168,5 +170,5 @@ async function predictionList(host) {
 frame(data.name, data.facts, {
   overview: { title: "Figures", address: "overview", match: (at) => !at.has("list"), draw: evaluationOverview },
   list: { title: "What was said", address: "list=0", match: (at) => at.has("list"), draw: predictionList,
-    moved: () => predictionList(document.getElementById("view")) },
+    moved: predictionList },
 }, null);

@@ -57,17 +57,32 @@ function count() {
 
 let searching = 0;
 
+// No search any more; one that is under way ends at its next step.
+function forgetSearch() {
+  searching++;
+  [state.q, hits] = ["", null];
+}
+
 async function search(q) {
-  const mine = ++searching;
+  forgetSearch();
+  if (!q) return filtersChanged();
+  const mine = searching;
   state.q = q;
-  if (!q) {
-    hits = null;
-    return filtersChanged();
-  }
+  const found = await searched(q, () => mine === searching && shownParts.search.isConnected).catch((error) => error);
+  if (mine !== searching) return;
+  // Who has left the rollouts is not called back to them, nor is their address; the search begins anew if they return.
+  if (!found || found instanceof Error) forgetSearch();
+  else hits = found;
+  if (found) filtersChanged();
+  if (found instanceof Error) shownParts.count.textContent = `the search failed: ${found.message}`;
+}
+
+// What is found, by step; null where it is not wanted any more.
+async function searched(q, wantedStill) {
   const wanted = q.toLowerCase(), found = new Map();
   for (const [done, entry] of data.steps.entries()) {
     const { groups } = await (unpacked.get(entry.step) ?? unpack(`step-${entry.step}`));
-    if (mine !== searching) return;
+    if (!wantedStill()) return null;
     const places = new Set();
     groups.forEach((group, place) => group.responses.forEach((r, i) => {
       if (group.prompt.toLowerCase().includes(wanted) || r.text.toLowerCase().includes(wanted)) places.add(
@@ -76,8 +91,7 @@ async function search(q) {
     found.set(entry.step, places);
     if (done % 20 === 19) shownParts.count.textContent = `searching: ${done + 1} of ${data.steps.length} steps`;
   }
-  hits = found;
-  filtersChanged();
+  return found;
 }
 
 function filtersChanged() {

@@ -14,14 +14,15 @@ function frame(title, facts, views, help) {
       el("nav", { "aria-label": "views" }, tabs, dialog &&
         el("button", { class: "link", onclick: () => dialog.showModal(), "aria-label": "keys" }, "?"))),
     host, dialog ?? "", el("p", { id: "live", class: "away-from-eyes", "aria-live": "polite" }));
-  let current = null;
+  let current = null, turn = 0;
   const draw = (again) => {
+    const mine = ++turn, still = () => mine === turn; // for a view that waits: whether the reader has not moved on
     const name = Object.keys(views).find((one) => views[one].match(readAddress())) ?? Object.keys(views)[0];
     Object.keys(views).forEach((one, i) => tabs[i].setAttribute("aria-current", one === name ? "page" : "false"));
     document.body.dataset.view = name;
-    if (name === current && !again && views[name].moved) return views[name].moved();
+    if (name === current && !again && views[name].moved) return views[name].moved(host, still);
     current = name;
-    views[name].draw(host);
+    views[name].draw(host, still);
   };
   addEventListener("hashchange", () => draw(false));
   addEventListener("keydown", (event) => {

@@ -1,13 +1,13 @@
 // The overview of a run: figures, curves, what it cost, and the stories of before and after.
 
-function column(name) {
-  const { step } = data.curves, values = data.curves[name] ?? [];
+// A column of data.curves or data.smooth, which have the same steps, as points.
+function column(columns, name) {
+  const { step } = data.curves, values = columns[name] ?? [];
   return values.map((y, i) => [step[i], y]).filter(([, y]) => y !== null);
 }
 
 function curve(name, label, kind) {
-  const points = column(name), smoothed = smooth(points.map(([, y]) => y));
-  return { name: label, kind, points: points.map(([x], i) => [x, smoothed[i]]), faint: points };
+  return { name: label, kind, points: column(data.smooth, name), faint: column(data.curves, name) };
 }
 
 function figuresTable(figures) {
@@ -78,7 +78,7 @@ function overview(host) {
       ? opening("the same as a table", () => figuresTable(data.figures)) : null),
     any(reward) && section("How it learned",
       lines(reward, { ...fraction, ...pick, title: "Reward in training",
-        note: `mean of ${data.every > 1 ? `${5 * data.every} steps, by ${data.every}` : "5 steps"}; a click opens the step`, width, height: 280 }),
+        note: "mean of 5 steps; a click opens the step", width, height: 280 }),
       el("div", { class: "pair" },
         any(said) ? lines(said, { ...fraction, level: 0.5, title: "Bias of the judge",
           note: "share of verdicts; half of the gold is Yes, and A", width: half }) : null,

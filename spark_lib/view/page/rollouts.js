@@ -22,13 +22,10 @@ function stepButton(entry) {
 
 // The rewards of all steps as a small curve, with the shown step marked; a click goes to the step that is nearest.
 function smallCurve() {
-  const series = KINDS.map((kind, k) => {
-    const known = data.steps.filter((entry) => meanRewards(entry)[k] !== null);
-    const smoothed = smooth(known.map((entry) => meanRewards(entry)[k]));
-    return { name: kind, kind: `k${k}`, points: known.map((entry, i) => [entry.step, smoothed[i]]) };
-  });
+  const series = KINDS.map((kind, k) => ({ name: kind, kind: `k${k}`, points: column(data.smooth, `${kind}/reward`) }));
   return lines(series, { title: "mean reward by kind, mean of 5 steps", hideTitle: true, small: true, width: 176,
-    height: 92, y: [0, 1], mark: state.step, onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
+    height: 92, y: [0, 1], mark: series.some((one) => one.points.length) ? state.step : undefined,
+    onpick: (x) => go({ step: nearest(x), group: 0, response: null }) });
 }
 
 function groupButton(entry, place, full, found) {
@@ -49,15 +46,17 @@ function groupButton(entry, place, full, found) {
     })), el("span", { class: "note" }, note));
 }
 
+let drawing = 0;
+
 async function drawStep() {
-  const entry = entryOf(state.step);
+  const entry = entryOf(state.step), mine = ++drawing;
   if (!entry) return;
   for (const [step, button] of shownParts.stepButtons) button.setAttribute("aria-current",
     step === state.step ? "true" : "false");
   replace(shownParts.curve, data.steps.length > 1 ? smallCurve() : null);
-  const full = await row(entry.step).catch((error) => replace(shownParts.responses,
+  const full = await row(entry.step).catch((error) => mine === drawing && replace(shownParts.responses,
     el("p", { class: "warn" }, error.message)));
-  if (!full || state.step !== entry.step) return;
+  if (!full || mine !== drawing) return;
   const found = passing(entry);
   const listed = KINDS.flatMap((kind, k) => {
     const places = entry.groups.map((_, place) => place).filter((place) => entry.groups[place][0] === k &&
@@ -265,7 +264,7 @@ function takeAddress() {
   const q = at.get("q") ?? "";
   if (q && q !== state.q) search(q);
   else {
-    if (!q) [state.q, hits] = ["", null];
+    if (!q) forgetSearch();
     filtersChanged();
   }
 }
