@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6. Break it
 #
-# After this lesson you know four ways in which training goes wrong, the line of the log that gives each away, and what
-# mends it.
+# After this lesson you know four ways in which training goes wrong and the line of the log that gives each away, and
+# you have mended each yourself.
 #
 # Seven runs follow, of four or eight small steps. Five are wrong on purpose, two are what they should be, to compare
 # with. Of one short run one must not conclude much; these failures were chosen gross. Each run leaves a page to open
@@ -31,12 +31,14 @@ from spark_lib.view import read, write_page
 from train import Spark, train
 
 runs = Path("runs/lesson-6")
-shutil.rmtree(runs, ignore_errors=True)  # of an earlier try
 data = load_problems("arithmetic")
+started = {}  # by name of a run: the settings that it was started with
 
 
 def trained(name: str, *settings: str) -> tuple[Spark, list[dict]]:
     """Some small steps; returns what was trained, and the log, a dict per step (docs/metrics.md)."""
+    shutil.rmtree(runs / name, ignore_errors=True)  # of an earlier try
+    started[name] = settings
     small = ["problems_per_step=8", "max_steps=8", "lr_schedule=constant", f"run_name=lesson-6/{name}"]
     spark = Spark(load_config([*small, *settings]), Accelerator())
     with contextlib.redirect_stdout(io.StringIO()), Run(spark) as run:
@@ -95,12 +97,10 @@ def recalls(spark: Spark) -> list[float]:
     return [sum(marks) / len(marks) for marks in of_gold]
 
 
-line("one class: reward", [step["pointwise/reward"] for step in told_yes])
-line("one class: says Yes", [step["pointwise/said_yes"] for step in told_yes])
-line("balanced: reward", [step["pointwise/reward"] for step in told_both])
-line("balanced: says Yes", [step["pointwise/said_yes"] for step in told_both])
-line("one class: on right, on wrong", one_yes := recalls(one_class))
-line("balanced: on right, on wrong", both := recalls(balanced))
+for name, log, spark in (("one class", told_yes, one_class), ("balanced", told_both, balanced)):
+    line(f"{name}: reward", [step["pointwise/reward"] for step in log])
+    line(f"{name}: says Yes", [step["pointwise/said_yes"] for step in log])
+    line(f"{name}: on right, on wrong", recalls(spark))
 
 # %% [markdown]
 # By its reward the first judge is perfect within a few steps. It says Yes to everything, unread: open its page and see
@@ -128,8 +128,7 @@ print("groups learned from in each step, fast:", [step["update/rows"] for step i
 #
 # The KL term did not help, and could not: before the first update the policy *is* the starting model and the term's
 # gradient is 0; behind it there is hardly a row left for the term to act on. It is a soft pull over many small steps,
-# and no brake. The mend is the rate: a tenth of it, or `warmup_steps`. The signs: `solve/reward` falls off a cliff,
-# `update/rows` is near 0.
+# and no brake. The signs: `solve/reward` falls off a cliff, `update/rows` is near 0. What does mend it is exercise 2.
 #
 # ## 4. A hedge that is paid
 #
@@ -173,18 +172,15 @@ figure, ((noise, classes), (rate, hedged)) = plt.subplots(2, 2, figsize=(11, 6.6
 noise.plot([step["solve/reward"] for step in sound], "o-", color=RIGHT, label="sound: reward")
 noise.plot([step["solve/reward"] for step in noisy], "o--", color=GREY, label="noisy: reward")
 noise.plot(truly, "o-", color=WRONG, label="noisy: truly right")
-for place, (name, found, color) in enumerate((("one class", one_yes, WRONG), ("balanced", both, RIGHT))):
-    bars = classes.bar([place / 3, 1 + place / 3], found, 0.3, color=color, label=name)
-    classes.bar_label(bars, [f"{share:.0%}" for share in found])
-classes.set_xticks([1 / 6, 7 / 6], ["on right answers", "on wrong answers"])
+classes.plot([step["pointwise/said_yes"] for step in told_yes], "o-", color=WRONG, label="one class")
+classes.plot([step["pointwise/said_yes"] for step in told_both], "o-", color=RIGHT, label="balanced")
 for name, log, style in (("sound", sound, "C2-"), ("fast, no KL", fast, "C3-"), ("fast, strong KL", held, "k:")):
     rate.plot([step["solve/reward"] for step in log], style, marker="o", label=name)
 hedged.plot(paid, "o--", color=GREY, label="paid by the rule")
 hedged.plot(right, "o-", color=WRONG, label="right")
-titles = ("1. A verifier that errs", "2. Verdicts that are right, after training", "3. Too high a rate: reward",
-          "4. A hedge that is paid")
-for axes, title in zip((noise, classes, rate, hedged), titles):
-    axes.set(title=title, ylim=(-0.03, 1.03), xlabel="" if axes is classes else "step")
+for axes, title in ((noise, "1. A verifier that errs"), (classes, "2. A judge of one class: says Yes"),
+                    (rate, "3. Too high a rate: reward"), (hedged, "4. A hedge that is paid")):
+    axes.set(title=title, ylim=(-0.03, 1.03), xlabel="step")
     axes.legend(frameon=False, fontsize=8)
 show(figure, "6_break_it")
 
@@ -201,26 +197,32 @@ my_j = ...  # your turn: a number; let Python compute it
 
 # %%
 if answered("exercise 1", my_j):
-    everything = [r for step in responses for r in step]
-    rates = [[r["reward"] for r in everything if r["truth"] == truth] for truth in (1, 0)]
+    rates = [[r["reward"] for step in responses for r in step if r["truth"] == truth] for truth in (1, 0)]
     j = sum(rates[0]) / len(rates[0]) - sum(rates[1]) / len(rates[1])
     assert abs(my_j + j) > 1e-3, "the other way round: of the right ones minus of the wrong ones"
     assert abs(my_j - j) < 1e-3, f"not {my_j:.3f}: mean reward where truth is 1, minus mean reward where it is 0"
     print(f"exercise 1: right, J = {j:.2f}. Any J below 0, and more training makes it worse.")
 
 # %% [markdown]
-# **2.** Somebody sends you a log in which every `pointwise/reward` is above 95 %. Which figure of metrics.jsonl do you
-# ask for, to tell a good judge from one that always says the same?
+# **2.** Mend the first three. Your settings are added behind those that the run was started with, and of two the later
+# one counts. The number of steps stays. When it is done, open each `runs/lesson-6/mended-<name>/report.html` beside the
+# broken run's page: where do you see the difference?
 
 # %%
-my_figure = ...  # your turn: a name from docs/metrics.md
+my_mends = ...  # your turn: {"noisy": ["key=value", …], "one-class": […], "fast": […]}
 
 # %%
-if answered("exercise 2", my_figure):
-    assert my_figure in told_both[-1], f"there is no figure '{my_figure}'; there are {', '.join(told_both[-1])}"
-    assert my_figure.startswith("pointwise/") and my_figure != "pointwise/reward", "it says nothing about both verdicts"
-    assert my_figure in ("pointwise/said_yes", "pointwise/accuracy_no"), "a good judge may have the same figure there"
-    print("exercise 2: right. A mean over unequal classes hides the small one.")
+if answered("exercise 2", my_mends):
+    assert my_mends.keys() == {"noisy", "one-class", "fast"}, "a list of settings for each of noisy, one-class and fast"
+    logs = {name: trained(f"mended-{name}", *started[name], *my_mends[name])[1] for name in my_mends}
+    late = [r for step in list(read(runs / "mended-noisy"))[4:] for group in step["groups"] for r in group["responses"]]
+    true = sum(r.get("truth", r["reward"]) for r in late) / len(late)
+    assert true > 0.3, f"noisy: in the later steps {true:.0%} are truly right, no more than at the start"
+    yes = logs["one-class"][-1]["pointwise/said_yes"]
+    assert 0.2 < yes < 0.8, f"one-class: in the end it says Yes to {yes:.0%}, whatever it is shown"
+    least = min(step["solve/reward"] for step in logs["fast"][1:])
+    assert len(logs["fast"]) == 4 and least > 0.2, f"fast: in {len(logs['fast'])} steps the reward falls to {least:.0%}"
+    print("exercise 2: right. None of the three was mended by more steps.")
 
 # %% [markdown]
 # **3.** Mend the rule of part 4: 1 where the final answer is right, 0 for every hedge.

@@ -17,5 +17,5 @@ def my_advantages(rewards):
     return rewards - others
 
 
-# PLAN
+# Fewer rows at a time, and shorter micro-batches.
 my_settings = ["max_rows=16", "micro_batch_tokens=2048"]
