@@ -9,6 +9,7 @@ import io
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,8 @@ torch.set_num_threads(1)  # tiny matrices: a second thread only costs
 BENCHMARK_FIXTURES = Path(__file__).parent / "fixtures" / "benchmarks"
 QUESTIONS = ("Why?", "What is 11 + 22 + 33 = ?", "a", "Solve the problem step by step. Write the final answer.")
 PROBLEMS = [Problem(question, "66") for question in QUESTIONS]  # together, the short ones are padded
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 PAD, EOS = 0, 4  # of the tiny models; also found in the middle of responses below
 ROWS = [
     Row([10, 11, 12], [[20, 21, EOS], [22, EOS], [23, 24, 25, 26, 27, EOS]], [1.0, -2.0, 0.5], [0.1, 0.2, 0.3], 0.05),
@@ -74,8 +77,11 @@ def needs(*modules: str, listed: str) -> None:
     file that names them."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        told = f"needs {', '.join(missing)}: pip install -r {listed}"
-        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+        leave_out(f"needs {', '.join(missing)}: pip install -r {listed}")
+
+
+def leave_out(told: str) -> None:
+    pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
 
 
 def run_here(main: Callable[[list[str]], None], folder: Path, *words: str) -> str:
@@ -248,3 +254,39 @@ def rollout(arithmetic_problem):
 @pytest.fixture
 def rng() -> random.Random:
     return random.Random(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    needs("playwright", listed="tests/browser/requirements.txt")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        leave_out("needs chromium, from the system's packages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(file, address, …) -> the opened page. At the test's end: nothing was asked of any network, and the console
+    is empty."""
+    said, pages = [], []
+
+    def go(file: Path, address: str = "", **options):
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options).new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
+        page.goto(f"{file.as_uri()}#{address}")
+        pages.append(page)
+        return page
+
+    yield go
+    for page in pages:
+        page.context.close()
+    assert said == []

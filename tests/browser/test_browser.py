@@ -5,9 +5,7 @@ skipped, but never where CI is set. Screenshots of the real run are left in test
 """
 
 import json
-import os
 import re
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,57 +14,13 @@ from urllib.parse import quote
 import pytest
 from conftest import run_here
 from view.made import HOSTILE, made_run, step_of
-from view.test_compare import run as compared_run
 
-import evaluate
 import train
 from spark_lib.view import read, record, write_page
-from spark_lib.view.compare import write_comparison
-
-try:
-    from playwright.sync_api import Page, sync_playwright
-except ImportError:
-    sync_playwright = None
 
 pytestmark = pytest.mark.slow
 REPO = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-
-
-@pytest.fixture(scope="session")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    missing = [name for name, there in (("playwright", sync_playwright), ("chromium", program)) if not there]
-    if missing:
-        told = f"the browser tests need {' and '.join(missing)}, see tests/browser/requirements.txt"
-        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """visit(file, address, …) -> the opened page. At the test's end: nothing was asked of any network, and the console
-    is empty."""
-    said, pages = [], []
-
-    def go(file: Path, address: str = "", **options) -> "Page":
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options).new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
-        page.goto(f"{file.as_uri()}#{address}")
-        pages.append(page)
-        return page
-
-    yield go
-    for page in pages:
-        page.context.close()
-    assert said == []
 
 
 @pytest.fixture(scope="session")
@@ -416,84 +370,3 @@ def test_a_hundred_thousand_responses_stay_responsive(tmp_path, visit, capsys):
         sys.stdout.write(f"\n{file.stat().st_size / 1e6:.1f} MB, first paint {painted:.0f} ms, "
                          f"filter {filtering:.0f} ms, search {searching:.1f} s\n")
     assert painted < 5000 and filtering < 1500
-
-
-# --- the other pages ------------------------------------------------------------------------------------------
-
-
-def test_the_page_of_an_evaluation(tmp_path, monkeypatch, visit):
-    """A click on a bin of the reliability diagram shows its judgements; a figure's link shows what it counts."""
-    monkeypatch.chdir(tmp_path)
-    evaluate.main(["starter", "limit=8", "samples=4"])
-    folder = tmp_path / "runs" / "eval-starter-arithmetic"
-    results = json.loads((folder / "results.json").read_text())
-    page = visit(folder / "report.html")
-    page.locator("a.bin").first.wait_for()
-    for i, one in enumerate(results["pointwise"]["bins"]):
-        page.locator("a.bin").nth(i).click()
-        until(page, "document.querySelector('.count')")
-        assert count(page) == one["count"]
-        page.get_by_role("link", name="Figures").click()
-        page.locator("a.bin").first.wait_for()
-    page.get_by_role("link", name="mean@4").click()
-    page.locator(".entry").first.wait_for()
-    assert count(page) == 32
-    chip(page, "right").click()
-    until(page, "document.querySelector('.chip[aria-pressed=true]')")
-    assert count(page) == round(32 * results["solve"]["mean@k"])
-    page.get_by_role("link", name="all that was said about this problem").first.click()
-    page.locator(".tag", has_text="answers").first.wait_for()
-
-
-def test_each_point_of_a_curve_leads_to_what_is_behind_it(tmp_path, monkeypatch, visit):
-    """By keyboard, as points may lie on each other, and by mouse; each has a name that says where it is."""
-    monkeypatch.chdir(tmp_path)
-    evaluate.main(["starter", "limit=4", "samples=3", "parts=[samples,judge,reflect,tournament]"])
-    folder = tmp_path / "runs" / "eval-starter-arithmetic"
-    lines = (folder / "predictions.jsonl").read_text().splitlines()
-    said = [json.loads(line)["stage"].split(": ")[1] for line in lines]
-    page = visit(folder / "report.html")
-    for name, stages in {
-        "judge + reflect, 0 rounds": ["answers"], "judge + reflect, 1 round:": ["answers", "judge 1", "reflect 1"],
-        "judge + reflect, 2 rounds": ["answers", "judge 1", "reflect 1", "judge 2", "reflect 2"],
-        "best of n, 1 sample:": ["samples"], "best of n, 3 samples": ["samples", "judge samples"],
-        "weighted vote, 2 samples": ["samples", "judge samples"], "majority vote, 3 samples": ["samples"],
-        "tournament, 3 samples": ["samples", "duels"],
-    }.items():
-        page.locator(f"a.spot[aria-label^='{name}']").focus()
-        page.keyboard.press("Enter")
-        until(page, "document.querySelector('.count')")
-        assert count(page) == sum(stage in stages for stage in said) > 0, name
-        page.get_by_role("link", name="Figures").click()
-        page.locator("a.spot").first.wait_for()
-    assert page.locator("a.spot").count() == 3 + 4 * 3
-    assert page.locator("svg[role=img] a").count() == 0
-    page.locator("a.spot[aria-label^='judge + reflect, 2 rounds']").click()
-    page.locator(".entry").first.wait_for()
-
-
-def test_the_page_of_several_runs(tmp_path, visit):
-    folders = [compared_run(tmp_path / f"a{i}", [0.1, 0.5, 0.4 + i / 10], 0.5 + i / 10, seed=i) for i in range(3)]
-    folders.append(compared_run(tmp_path / "</script>", [0.5, 0.6, 0.7], 0.9, lr=0.5))
-    page = visit(write_comparison(folders, tmp_path / "out"))
-    assert page.locator("figure svg").count() >= 2
-    assert page.get_by_role("cell", name="90.0").count() >= 1 and page.get_by_text("a0 (3 seeds)").count() >= 2
-    assert page.locator(".band").count() == 1
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_twelve_settings_are_told_apart(tmp_path, visit, scheme):
-    """As the browser draws them: no two have the colour and the dashes, and each dot has its name beside it."""
-    folders = [compared_run(tmp_path / f"s{i}", [0.1 * i / 2, 0.5, 0.6], 0.3 + i / 20, lr=1.0 + i) for i in range(12)]
-    page = visit(write_comparison(folders, tmp_path / "out"), color_scheme=scheme)
-    page.locator("path.line").first.wait_for()
-    drawn = page.locator("path.line").evaluate_all("""all => all.map((one) => {
-        const style = getComputedStyle(one);
-        return [style.stroke, style.strokeDasharray];
-    })""")
-    assert len(drawn) == 12 and len({tuple(look) for look in drawn}) == 12
-    names = page.locator("svg text", has_text=re.compile(r"^\d+\.\d s\d+$")).all_text_contents()
-    assert sorted(names[:12]) == sorted(f"{100 * (0.3 + i / 20):.1f} s{i}" for i in range(12))
-    boxes = page.locator("figure").first.locator("circle").evaluate_all(
-        "all => all.map((one) => Math.round(one.getBoundingClientRect().top))")
-    assert len(set(boxes)) == len(boxes)  # none lies on another

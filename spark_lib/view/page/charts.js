@@ -24,6 +24,14 @@ function apart(places, gap, low, high) {
   return sorted;
 }
 
+// What is written of a name in `room` pixels. Of a long one the middle is left out, as the names of settings differ at
+// either end, and the whole is its tooltip.
+function short(name, room) {
+  const letters = [...name], most = Math.max(3, Math.floor(room / 6.8)), tail = Math.floor((most - 1) / 2);
+  return letters.length <= most ? [name] : [svg("title", {}, name),
+    `${letters.slice(0, most - 1 - tail).join("")}…${letters.slice(-tail).join("")}`];
+}
+
 // A chart of lines. series: [{name, kind (class), points: [[x, y]], faint: [[x, y]], band: [[x, low, high]], dots,
 // leads: for each point its link as {href, told}}]. options: {title, note, width, height, y: [low, high], xLabel, level,
 // logX, format, xFormat, mark, onpick, links (whether there are any), small, hideTitle}
@@ -32,7 +40,7 @@ function lines(series, options) {
     narrow = width < 480;
   const shown = series.filter((one) => one.points.length);
   const right = Math.min(130, 16 + 6.6 * Math.max(4, ...shown.map((one) => one.name.length)));
-  const room = { left: options.small ? 24 : 42, right: options.small ? 8 : right, top: options.small ? 6 : 10,
+  const room = { left: options.small ? 24 : 46, right: options.small ? 8 : right, top: options.small ? 6 : 10,
     bottom: options.xLabel ? 38 : 22 };
   const xs = shown.flatMap((one) => one.points.map((p) => p[0]));
   const turn = options.logX ? Math.log2 : (x) => x;
@@ -73,7 +81,8 @@ function lines(series, options) {
   }
   const ends = shown.map((one) => [y(one.points[one.points.length - 1][1]), one.name, one.kind]);
   for (const [place, name, kind] of options.small ? [] : apart(ends, 15, room.top + 4, height - room.bottom)) {
-    parts.push(svg("text", { class: `name ${kind}`, x: width - room.right + 8, y: place + 4 }, name));
+    parts.push(svg("text", { class: `name ${kind}`, x: width - room.right + 8, y: place + 4 },
+      ...short(name, room.right - 8)));
   }
   return chart(parts, width, height, options, (event, box) => {
     const place = x0 + ((event.clientX - box.left - room.left) / (width - room.left - room.right)) * (x1 - x0);
@@ -132,7 +141,7 @@ function dots(entries, options) {
       parts.push(svg("circle", { class: `point ${v.kind}`, cx: x(v.value), cy: y, r: 4.5 },
         svg("title", {}, `${v.name}: ${percent(v.value)} %`)));
       if (many) parts.push(svg("text", { class: `tick ${v.kind}`, x: width - right + 10, y: y + 4 },
-        `${percent(v.value)} ${v.name}`));
+        `${percent(v.value)} `, ...short(v.name, right - 48)));
     });
     if (!many) parts.push(svg("text", { class: "tick", x: width - right + 10, y: middle + 4 },
       known.map((v) => percent(v.value)).join(options.between ?? " → ")));
