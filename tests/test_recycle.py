@@ -302,12 +302,28 @@ def test_a_demonstration_does_not_copy_the_candidate_that_it_judges(rollout, rng
         assert problem.meta["demonstration"].startswith(other)
 
 
+@pytest.mark.parametrize("comparison", ["characters", "words"])
+@pytest.mark.parametrize("kind", ["pointwise", "pairwise"])
+def test_no_demonstration_where_marks_part_what_says_the_same(rollout, rng, kind, comparison):
+    """Guards against "The proposed answer is 102, not 102. No", where the marks are a vote's, a noisy verifier's, or a
+    rule's of one's own: the problem stands, without a text to imitate; where the other answer says so, it has one."""
+    group = [rollout(reward=mark, response_ids=[i], text=f"\\boxed{{{answer}}}")
+             for i, (answer, mark) in enumerate([("102", 1.0), ("102", 0.0), ("92", 0.0)])]
+    problems = recycle_kind(kind, 40, [group], rng, Recycle(comparison=comparison, pointwise_right=0.0))
+    assert {p.answer for p in problems} == ({"No"} if kind == "pointwise" else {"A", "B"})
+    for problem in problems:
+        first = extract_boxed(problem.meta["candidates"][0].text)
+        contradicts = first == "102" and problem.answer in ("No", "B")
+        assert ("demonstration" in problem.meta) == (not contradicts)
+    assert 0 < sum("demonstration" in p.meta for p in problems) < 40
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "solve"])
 def test_demonstrations_of_the_likeliest_response(rollout, rng, kind):
     """Guards recycle.likeliest: the summed log-probs decide, a right response has them, and any candidate is shown."""
     logprobs = {"Short": [-0.5], "Likely": [-0.1] * 4, "Long": [-0.05] * 20, "Wrong": [-0.01]}
-    made = [rollout(text=f"{name}. \\boxed{{102}}", reward=float(name != "Wrong"), logprobs=logprobs[name])
-            for name in logprobs]
+    made = [rollout(text=f"{name}. \\boxed{{{92 if name == 'Wrong' else 102}}}", reward=float(name != "Wrong"),
+                    logprobs=logprobs[name]) for name in logprobs]
     for one, starts in ((True, {"Likely"}), (False, {"Short", "Likely", "Long"})):
         settings = Recycle(likeliest=one, pointwise_right=0.5, reflect_right=0.5)
         problems = [p for _ in range(20) for p in recycle_kind(kind, 2, [made], rng, settings)]
