@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 6. Break it
 #
-# After this lesson you know four ways in which training goes wrong and the line of the log that gives each away, and
-# you have mended each yourself.
+# After this lesson you know four ways in which training goes wrong and the figure that gives each away, and you have
+# mended each yourself.
 #
-# Seven runs follow, of four or eight small steps. Five are wrong on purpose, two are what they should be, to compare
+# Eight runs follow, of four or eight small steps. Five are wrong on purpose, three are what they should be, to compare
 # with. Of one short run one must not conclude much; these failures were chosen gross. Each run leaves a page to open
-# in a browser, `runs/lesson-6/<name>/report.html` ([docs/record.md](../record.md) says how to read it). Have it beside
-# you.
+# in a browser, `runs/lesson-6/<name>/report.html` below the folder that you started from
+# ([docs/record.md](../record.md) says how to read it). Have it beside you.
 
 # %%
 import contextlib
@@ -69,13 +69,14 @@ line("noisy: truly right", truly)
 
 # %% [markdown]
 # Look at the reward alone, and the noisy run is the better one: it learns what it is paid for, and it is paid for being
-# wrong. On its page, open a late step: ● stands by wrong answers.
+# wrong. On its page, open a late step: ● stands by wrong answers ("the verifier says wrong" below it is the true mark,
+# from before the noise).
 #
 # What decides is J = (share of right responses that are paid) − (share of wrong ones that are paid). In theory noise
-# only makes learning slower above 0, nothing is learned at 0, and the opposite is below
-# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: hardly
-# anything at 0.2, and 0 ruined the model ([the study](../results/noise/report.md)). The mend is a better verifier.
-# Before a long run, mark a hundred responses by hand and compute J.
+# only makes learning slower above 0, nothing is learned at 0, and below 0 the opposite is
+# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: at 0.2 two
+# seeds of three stayed near the start and one collapsed, and 0 ruined the model
+# ([the study](../results/noise/report.md)). Before a long run, mark a hundred responses by hand and compute J.
 #
 # ## 2. A judge of one class
 #
@@ -100,9 +101,11 @@ def recalls(spark: Spark) -> list[float]:
 for name, log, spark in (("one class", told_yes, one_class), ("balanced", told_both, balanced)):
     line(f"{name}: reward", [step["pointwise/reward"] for step in log])
     line(f"{name}: says Yes", [step["pointwise/said_yes"] for step in log])
-    line(f"{name}: on right, on wrong", recalls(spark))
+    line(f"{name}: verdicts right", recalls(spark))
 
 # %% [markdown]
+# (The last line: how many of the verdicts are right, on right answers and on wrong ones.)
+#
 # By its reward the first judge is perfect within a few steps. It says Yes to everything, unread: open its page and see
 # how short its judgements have become. At test time it would accept every wrong answer. The balanced judge earns less
 # and knows more. Two lines give the first one away: `pointwise/said_yes` near 1, and `pointwise/accuracy_no` missing.
@@ -139,33 +142,33 @@ rule_file = runs / "anywhere.py"
 rule_file.write_text("def anywhere(text, problem):\n    return float(problem.answer in text)\n")
 anywhere = load_rule(f"{rule_file}:anywhere")
 hedge = " ".join(str(number) for number in range(30, 298))
-for rule in (anywhere, verify):
-    paid = sum(rule(hedge, problem) for problem in data[:500]) / 500
-    print(f"a text that lists every number from 30 to 297: {rule.__name__} pays {paid:.0%} of 500 questions")
+print("a text that lists every number from 30 to 297 is paid for so many of 500 questions:", *(
+    f"{rule.__name__} {sum(rule(hedge, problem) for problem in data[:500]) / 500:.0%}" for rule in (anywhere, verify)))
 
 # %% [markdown]
 # Whoever names all answers is always paid. The starter will not find that text in eight steps, but it has a hedge of
 # its own: asked to reflect on a wrong answer, it often works the sum out, sees that they differ, and keeps the wrong
-# one. Its text then holds both numbers. We train reflections on wrong answers by that rule.
+# one. Its text then holds both numbers. We train reflections on wrong answers by that rule, and by the kit's.
 
 # %%
-trained("hedge", "recycle.kinds=[reflect]", "recycle.reflect_right=0", "weights.solve=0", "group_size=4",
-        "judge_share=0.7", f"verifier={rule_file}:anywhere")
-paid, right, shown = [], [], None
+reflecting = "recycle.kinds=[reflect] recycle.reflect_right=0 weights.solve=0 group_size=4 judge_share=0.7".split()
+_, hedging = trained("hedge", *reflecting, f"verifier={rule_file}:anywhere")
+right, shown = [], None
 for step in read(runs / "hedge"):
     told = [(r, group) for group in step["groups"] if group["kind"] == "reflect" for r in group["responses"]]
     marks = [verify(r["text"], Problem("", group["answer"])) for r, group in told]
-    paid.append(sum(r["reward"] for r, _ in told) / len(told))
     right.append(sum(marks) / len(told))
     shown = next((told[i] for i, mark in enumerate(marks) if told[i][0]["reward"] and not mark), shown)
-line("paid", paid)
-line("right", right)
+line("paid if anywhere: paid", paid := [step["reflect/reward"] for step in hedging])
+line("paid if anywhere: right", right)
+line("paid if right: right", [step["reflect/reward"] for step in trained("no-hedge", *reflecting)[1]])
 print(f"\n{shown[1]['question']}  answer: {shown[1]['answer']}, paid for:\n{shown[0]['text']}")
 
 # %% [markdown]
-# The two lines should be one. What lies between them are responses like the last: the right number in passing, another
-# one in the box. Working the sum out is rewarded, making up one's mind is not, and so it is not learned. The mend is to
-# read one place, and to take two answers for none: [docs/verifier.md](../verifier.md).
+# The first two lines should be one. What lies between them are responses like the last: the right number in passing,
+# another one in the box. Working the sum out is rewarded and making up one's mind is not, so that it is learned only by
+# the way; the last line is what the same steps give where it is paid. The mend is to read one place, the last box, and
+# to take two answers in it for none: [docs/verifier.md](../verifier.md).
 
 # %%
 figure, ((noise, classes), (rate, hedged)) = plt.subplots(2, 2, figsize=(11, 6.6), layout="constrained")
@@ -215,17 +218,18 @@ my_mends = ...  # your turn: {"noisy": ["key=value", …], "one-class": […], "
 if answered("exercise 2", my_mends):
     assert my_mends.keys() == {"noisy", "one-class", "fast"}, "a list of settings for each of noisy, one-class and fast"
     logs = {name: trained(f"mended-{name}", *started[name], *my_mends[name])[1] for name in my_mends}
-    late = [r for step in list(read(runs / "mended-noisy"))[4:] for group in step["groups"] for r in group["responses"]]
-    true = sum(r.get("truth", r["reward"]) for r in late) / len(late)
-    assert true > 0.3, f"noisy: in the later steps {true:.0%} are truly right, no more than at the start"
+    marked = [r for step in read(runs / "mended-noisy") for group in step["groups"] for r in group["responses"]]
+    err = sum(r.get("truth", r["reward"]) != r["reward"] for r in marked)
+    assert not err, f"noisy: of {len(marked)} marks {err} are still wrong"
     yes = logs["one-class"][-1]["pointwise/said_yes"]
     assert 0.2 < yes < 0.8, f"one-class: in the end it says Yes to {yes:.0%}, whatever it is shown"
-    least = min(step["solve/reward"] for step in logs["fast"][1:])
+    least = min(step["solve/reward"] for step in logs["fast"])
     assert len(logs["fast"]) == 4 and least > 0.2, f"fast: in {len(logs['fast'])} steps the reward falls to {least:.0%}"
     print("exercise 2: right. None of the three was mended by more steps.")
 
 # %% [markdown]
-# **3.** Mend the rule of part 4: 1 where the final answer is right, 0 for every hedge.
+# **3.** Mend the rule of part 4: 1 where the last box holds the right answer and nothing else, 0 for every hedge. Not
+# by calling `verify`; its parts in [verify.py](../../spark_lib/verify.py) you may use.
 
 # %%
 my_rule = ...  # your turn: a function (text, problem) -> number; define it above and put its name here
@@ -233,6 +237,7 @@ my_rule = ...  # your turn: a function (text, problem) -> number; define it abov
 # %%
 if answered("exercise 3", my_rule):
     asked = Problem("47 + 58 + 36 = ?", "141")
+    assert my_rule is not verify, "that is the kit's own: write yours, which may be shorter, as it reads numbers only"
     assert my_rule("47 + 58 = 105. 105 + 36 = 141. \\boxed{141}", asked) == 1, "this one is right and earns nothing"
     assert my_rule("105 + 36 = 141. The proposed answer is 131. Keep it: \\boxed{131}", asked) == 0, "131 is boxed"
     assert my_rule(hedge, asked) == 0, "a list of all numbers is still paid: read one place only"
