@@ -45,9 +45,9 @@ for group in groups + judged:
 # update. What does it do? We ask for the log-probs of every response before and after it.
 
 # %%
-batch = pack(rows_of_groups(groups + judged, config))  # those whose marks differ
+batch = pack(rows_of_groups(groups + judged, config))  # what the update will learn from
 before = spark.logprobs(spark.model, batch).detach()
-learned = spark.update(groups + judged, [], step=0)
+learned = spark.update(groups + judged, [], step=0)  # [] are demonstrations to imitate: none
 change = (spark.logprobs(spark.model, batch).detach() - before).sum(1, keepdim=True)  # per response
 for what, which in (("above", batch.advantages > 0), ("below", batch.advantages < 0)):
     print(f"{which.sum()} responses {what} their group's mean: log-prob changed by {change[which].mean():+.3f} (mean)")
@@ -122,13 +122,13 @@ print(f"tokens sampled: SPARK {both.tokens:,}, policy-only {policy_only.tokens:,
 
 # %% [markdown]
 # In brackets stand 95 % intervals: how far a figure may be off because only 100 problems were asked. Read them first.
-# After one step there is nothing but noise. After twenty, solving and reflecting have moved for certain, and both
-# judgements are on their way, as far as the brackets let you say so. Policy-only training, with twice the practice in
-# solving, is ahead there, judges no worse so early, and reflects less well: to reflect one has to judge *and* to
-# solve. Where the brackets of both overlap widely, do not read a difference.
+# After one step there is nothing but noise. After five, solving is at the edge. After twenty, solving and reflecting
+# have moved for certain, and both judgements are on their way, as far as the brackets let you say so. Between SPARK and
+# policy-only training no pair of brackets is clear of each other yet. Reflecting comes nearest, where one has to judge
+# *and* to solve; that twice the practice solves better is to be expected, and not shown by these figures.
 #
 # What becomes of it in a longer run, with 500 problems and several seeds, is on [the quickstart's
-# page](../results/quickstart.md): policy-only training then solves as well or a little better, and judges and reflects
+# page](../results/quickstart.md): policy-only training then solves a little better (4 points), and judges and reflects
 # far worse. It judges better than before, too: who computes better also finds more errors. And all of that is a tiny
 # model with faults that were put there on purpose ([docs/method.md](../method.md)): it shows how the parts work
 # together, not what a real model would gain.
@@ -193,6 +193,7 @@ if answered("exercise 3", my_moved):
     assert my_moved((0.4, 0.5), (0.6, 0.7)), "0.4–0.5 and 0.6–0.7 have nothing in common: it rose"
     assert not my_moved((0.4, 0.6), (0.5, 0.7)), "0.4–0.6 and 0.5–0.7 overlap: that may be noise"
     assert my_moved((0.6, 0.7), (0.4, 0.5)), "a skill that falls has moved as well"
+    assert not my_moved((0.4, 0.5), (0.5, 0.6)), "they have 0.5 in common"
     for step, result in both.seen.items():
         moved = [name for name in names if my_moved(start["intervals"][name], result["intervals"][name])]
         print(f"exercise 3: right. Certain after {step} step{'s' * (step > 1)}: {', '.join(moved) or 'nothing'}")
