@@ -74,8 +74,8 @@ line("noisy: truly right", truly)
 #
 # What decides is J = (share of right responses that are paid) − (share of wrong ones that are paid). In theory noise
 # only makes learning slower above 0, nothing is learned at 0, and below 0 the opposite is
-# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: at 0.2 two
-# seeds of three stayed near the start and one collapsed, and 0 ruined the model
+# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: at 0.2 some
+# runs rose above the start and others collapsed, and 0 ruined the model
 # ([the study](../results/noise/report.md)). Before a long run, mark a hundred responses by hand and compute J.
 #
 # ## 2. A judge of one class
