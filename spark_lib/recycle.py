@@ -127,7 +127,7 @@ def about(
     meta = {"question": question, "candidates": shown, "view": "trace" if trace else "answer"}
     # A demonstration should not copy the very candidate that it judges, if there is another right response.
     others = [r for r in right if r not in shown] or right
-    if answer in ("No", "B"):  # where marks are not the verifier's, two may differ in them that say the same
+    if kind != "reflect" and answer in ("No", "B"):  # other marks than the verifier's may part what says the same
         others = [r for r in others if extract_boxed(r.text) != answers[0]]
     if others:
         meta["demonstration"] = demonstration(kind, rng.choice(others).text, answers, answer, comparison)

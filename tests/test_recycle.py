@@ -318,6 +318,15 @@ def test_no_demonstration_where_marks_part_what_says_the_same(rollout, rng, kind
     assert 0 < sum("demonstration" in p.meta for p in problems) < 40
 
 
+@pytest.mark.parametrize("key", ["B", "No"])
+def test_a_reflection_whose_answer_looks_like_a_verdict_has_its_demonstration(rollout, rng, key):
+    """Guards multiple choice and yes/no questions: their answer is no verdict that a demonstration could contradict."""
+    problem = Problem("Which?", key, meta={"question": "Which?"})
+    group = [rollout(problem=problem, reward=1.0, response_ids=[i], text=f"\\boxed{{{key}}}") for i in range(3)]
+    problems = recycle_kind("reflect", 10, [group], rng, Recycle(reflect_right=1.0))
+    assert problems and all("demonstration" in p.meta for p in problems)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "solve"])
 def test_demonstrations_of_the_likeliest_response(rollout, rng, kind):
     """Guards recycle.likeliest: the summed log-probs decide, a right response has them, and any candidate is shown."""

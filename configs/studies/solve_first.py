@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
     config = load_config(argv)
     if config.judge_loss != "sft" or not set(config.recycle.kinds) - {"solve"}:
         raise ConfigError("solving first needs judge_loss=sft, and in recycle.kinds what is to come after it")
+    if not config.recycle.shares.get("solve"):
+        raise ConfigError("solving first needs a share of solve in recycle.shares, above 0")
     train.Run = SolveFirst
     train.main(argv)
 

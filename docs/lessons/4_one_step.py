@@ -194,6 +194,8 @@ if answered("exercise 3", my_moved):
     assert not my_moved((0.4, 0.6), (0.5, 0.7)), "0.4–0.6 and 0.5–0.7 overlap: that may be noise"
     assert my_moved((0.6, 0.7), (0.4, 0.5)), "a skill that falls has moved as well"
     assert not my_moved((0.4, 0.5), (0.5, 0.6)), "they have 0.5 in common"
+    assert not my_moved((0.5, 0.7), (0.4, 0.6)), "0.5–0.7 and 0.4–0.6 overlap: a fall may be noise as well"
+    assert not my_moved((0.2, 0.9), (0.3, 0.4)), "one lies within the other"
     for step, result in both.seen.items():
         moved = [name for name in names if my_moved(start["intervals"][name], result["intervals"][name])]
         print(f"exercise 3: right. Certain after {step} step{'s' * (step > 1)}: {', '.join(moved) or 'nothing'}")

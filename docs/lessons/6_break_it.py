@@ -74,9 +74,9 @@ line("noisy: truly right", truly)
 #
 # What decides is J = (share of right responses that are paid) − (share of wrong ones that are paid). In theory noise
 # only makes learning slower above 0, nothing is learned at 0, and below 0 the opposite is
-# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: at 0.2 some
-# runs rose above the start and others collapsed, and 0 ruined the model
-# ([the study](../results/noise/report.md)). Before a long run, mark a hundred responses by hand and compute J.
+# ([2601.04411](https://arxiv.org/abs/2601.04411)). At the quickstart's rate less was learned than that: at 0.2 chance
+# decided, as six runs went from 39 % to anywhere from 13 to 59, and 0 ruined the model ([the
+# study](../results/noise/report.md)). Before a long run, mark a hundred responses by hand and compute J.
 #
 # ## 2. A judge of one class
 #
@@ -219,12 +219,13 @@ if answered("exercise 2", my_mends):
     assert my_mends.keys() == {"noisy", "one-class", "fast"}, "a list of settings for each of noisy, one-class and fast"
     logs = {name: trained(f"mended-{name}", *started[name], *my_mends[name])[1] for name in my_mends}
     marked = [r for step in read(runs / "mended-noisy") for group in step["groups"] for r in group["responses"]]
-    err = sum(r.get("truth", r["reward"]) != r["reward"] for r in marked)
-    assert not err, f"noisy: of {len(marked)} marks {err} are still wrong"
+    assert {name: len(log) for name, log in logs.items()} == {"noisy": 8, "one-class": 8, "fast": 4}, "leave the steps"
+    assert all(r.get("truth", r["reward"]) == r["reward"] for r in marked), "noisy: some marks are still wrong"
+    assert "pointwise/accuracy_no" in logs["one-class"][-1], "one-class: it is still shown right answers only"
     yes = logs["one-class"][-1]["pointwise/said_yes"]
-    assert 0.2 < yes < 0.8, f"one-class: in the end it says Yes to {yes:.0%}, whatever it is shown"
-    least = min(step["solve/reward"] for step in logs["fast"])
-    assert len(logs["fast"]) == 4 and least > 0.2, f"fast: in {len(logs['fast'])} steps the reward falls to {least:.0%}"
+    assert 0.2 < yes < 0.8, f"one-class: in the end it says Yes to {yes:.0%}"
+    assert min(step["solve/reward"] for step in logs["fast"]) > 0.2, "fast: the reward still falls"
+    assert load_config(started["mended-fast"]).lr >= 3e-4, "fast: at such a rate it does not fall, nor learn"
     print("exercise 2: right. None of the three was mended by more steps.")
 
 # %% [markdown]
@@ -239,8 +240,7 @@ if answered("exercise 3", my_rule):
     asked = Problem("47 + 58 + 36 = ?", "141")
     assert my_rule is not verify, "that is the kit's own: write yours, which may be shorter, as it reads numbers only"
     assert my_rule("47 + 58 = 105. 105 + 36 = 141. \\boxed{141}", asked) == 1, "this one is right and earns nothing"
-    assert my_rule("105 + 36 = 141. The proposed answer is 131. Keep it: \\boxed{131}", asked) == 0, "131 is boxed"
-    assert my_rule(hedge, asked) == 0, "a list of all numbers is still paid: read one place only"
-    assert my_rule("\\boxed{131 or 141}", asked) == 0, "two answers in one box are a hedge"
-    assert my_rule("\\boxed{141} or rather \\boxed{131}", asked) == 0, "of two boxes the last one is the answer"
+    for text in ("105 + 36 = 141. Keep it: \\boxed{131}", hedge, "\\boxed{131 or 141}", "\\boxed{141 or 131}",
+                 "\\boxed{1410}", "\\boxed{141} or \\boxed{131}", "\\boxed{141} or \\boxed{131 or 141}"):
+        assert my_rule(text, asked) == 0, f"the last box does not hold 141 alone, and this is paid: {text[-40:]}"
     print("exercise 3: right. Whatever a rule leaves open, a policy finds.")

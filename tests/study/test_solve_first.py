@@ -41,7 +41,10 @@ def test_first_solving_then_the_rest(main, monkeypatch, no_figures, stop):
     assert "kinds:\n  - pointwise\n  - reflect\n" in Path("runs/a/config.yaml").read_text()
 
 
-@pytest.mark.parametrize("word", ["judge_loss=grpo", "recycle.kinds=[solve]"])
-def test_what_it_cannot_do_is_one_line(main, word):
-    with pytest.raises(ConfigError, match="solving first needs judge_loss=sft"):
+@pytest.mark.parametrize("word, says", [
+    ("judge_loss=grpo", "judge_loss=sft"), ("recycle.kinds=[solve]", "judge_loss=sft"),
+    ("recycle.shares={solve: 0}", "a share of solve"),
+])
+def test_what_it_cannot_do_is_one_line(main, word, says):
+    with pytest.raises(ConfigError, match=f"solving first needs {says}"):
         main([*WORDS, word])

@@ -71,9 +71,10 @@ async function search(q) {
   const found = await searched(q, () => mine === searching && shownParts.search.isConnected).catch((error) => error);
   if (mine !== searching) return;
   // Who has left the rollouts is not called back to them, nor is their address; the search begins anew if they return.
-  if (!found || found instanceof Error) forgetSearch();
+  if (!found || !shownParts.search.isConnected) return forgetSearch();
+  if (found instanceof Error) forgetSearch();
   else hits = found;
-  if (found) filtersChanged();
+  filtersChanged();
   if (found instanceof Error) shownParts.count.textContent = `the search failed: ${found.message}`;
 }
 
