@@ -187,6 +187,28 @@ def test_filters_count_what_python_counts(quickstart, visit):
     assert sum(map(int, shown)) == wanted > 0
 
 
+@pytest.mark.parametrize("ends", ["fail()", "go()"])
+def test_a_search_that_was_left_calls_nobody_back(quickstart, visit, ends):
+    """It ends, or breaks, while the reader is at the overview: that stays, its address too."""
+    page = visit(quickstart / "report.html", "step=3")
+    page.locator(".card").first.wait_for()
+    page.evaluate("""() => {
+        const real = unpack;
+        unpacked.clear();
+        unpack = (name) => new Promise((yes, no) => {
+            window.fail = () => no(new Error("broken")), window.go = () => yes(real(name));
+        });
+    }""")
+    page.get_by_role("searchbox").fill("boxed")
+    page.keyboard.press("Enter")
+    until(page, "!!window.fail")
+    page.get_by_role("link", name="Overview").click()
+    until(page, "location.hash === '#overview'")
+    page.evaluate(ends)
+    page.wait_for_timeout(300)
+    assert page.evaluate("[location.hash, document.body.dataset.view]") == ["#overview", "overview"]
+
+
 def test_an_address_can_be_shared(quickstart, visit):
     """A link opens what was seen: step, group, response, colours, filters."""
     page = visit(quickstart / "report.html", "step=2&group=1&response=3&colour=logprob&kind=solve&show=wrong")
